@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// backend.h - what an executor provides.  A backend is a folder beside this file and one row of the
+// table in backends.c; folders never include one another.
+#ifndef DG_BACKEND_BACKEND_H
+#define DG_BACKEND_BACKEND_H
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/strbuf.h"
+#include "plan/device.h"
+#include "plan/plan.h"
+
+// A matrix seen in NT orientation, strides in elements: element (r, c) is at r * row_stride + c *
+// column_stride.  For scales r and c count scales, not values; for packed UE8M0 c counts scales too
+// (the word is c / 4, the byte c % 4) and column_stride is that of words.
+struct dg_matrix_view {
+    void *data;
+    int64_t row_stride, column_stride;
+};
+
+// One GEMM in NT orientation whatever it was called as: a [m, k], b [n, k], c and d [m, n].
+struct dg_gemm_args {
+    struct dg_matrix_view a, b, sfa, sfb, c, d; // c.data == NULL: no C
+    void *workspace;
+    size_t workspace_bytes;
+    uint32_t flags; // DG_GEMM_...
+    void *stream;
+};
+
+// Quantisation in one orientation: blocks of block_rows x block_columns of x.
+struct dg_quantize_args {
+    int64_t rows, columns;
+    int32_t block_rows, block_columns;
+    struct dg_matrix_view x, q, scales;
+    dg_type x_type, scale_type;
+    dg_scale_rounding rounding;
+    int pack_rows; // packed scales run along rows (per_channel), not columns
+    void *stream;
+};
+
+struct dg_backend {
+    const char *name;
+    int is_default; // may be chosen without being asked for by name
+
+    // Can it run here?  Adds the reason to why_not if it cannot.
+    int (*available)(const struct dg_context_options *options, struct dg_strbuf *why_not);
+
+    // Takes the device in use: fills *device, makes *state.  close(NULL) is allowed.
+    dg_status (*open)(const struct dg_context_options *options, const struct dg_log *log,
+                      struct dg_device *device, void **state);
+    void (*close)(void *state);
+
+    // Pure: may be called for any device profile, open or invented.  DG_UNSUPPORTED with a text when
+    // the problem is legal but not for this backend.
+    dg_status (*plan)(const struct dg_problem *problem, const struct dg_device *device,
+                      struct dg_plan *plan);
+    // The plan in words, one fact per line of `deepgemm plan`.
+    void (*explain)(const struct dg_problem *problem, const struct dg_device *device,
+                    const struct dg_plan *plan, dg_fact_callback callback, void *user);
+
+    // Compiles and loads what the plan needs; NULL when there is nothing to make ready.
+    dg_status (*prepare)(void *state, const struct dg_problem *problem, const struct dg_plan *plan);
+    dg_status (*gemm)(void *state, const struct dg_problem *problem, const struct dg_plan *plan,
+                      const struct dg_gemm_args *args);
+
+    // NULL: DG_UNSUPPORTED.
+    dg_status (*quantize)(void *state, const struct dg_quantize_args *args);
+    dg_status (*dequantize)(void *state, const struct dg_quantize_args *args);
+
+    // Facts for `deepgemm info` that hold without an open context (CPU features, driver version...).
+    void (*info)(dg_fact_callback callback, void *user);
+};
+
+extern const struct dg_backend *const dg_backends[]; // best first, ended by NULL
+
+#endif

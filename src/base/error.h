@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// error.h - the one way to fail and the one way to forward a failure.
+//
+//     return dg_fail(DG_INVALID_ARGUMENT, "k = %lld: must not be negative", (long long)k);
+//     DG_TRY(dg_check_matrix(...));
+#ifndef DG_BASE_ERROR_H
+#define DG_BASE_ERROR_H
+
+#include "deepgemm.h"
+
+#include <stdarg.h>
+
+// Stores the text for dg_last_error() of this thread and returns `status`.
+__attribute__((format(printf, 2, 3))) dg_status dg_fail(dg_status status, const char *format, ...);
+
+// Puts "prefix: " before the text of the failure that is being forwarded; returns `status`.
+__attribute__((format(printf, 2, 3))) dg_status dg_fail_context(dg_status status, const char *format, ...);
+
+#define DG_TRY(call)                                                                               \
+    do {                                                                                           \
+        dg_status dg_try_status_ = (call);                                                         \
+        if (dg_try_status_ != DG_OK)                                                               \
+            return dg_try_status_;                                                                 \
+    } while (0)
+
+#endif
