@@ -1,33 +1,37 @@
 # SPDX-License-Identifier: MIT
-# DeepGEMM in C.  GNU make; needs a C11 compiler and python3.  `make help` lists the targets.
-BUILD   ?= build
-CC      ?= cc
-CFLAGS  ?= -O2 -g
-PREFIX  ?= /usr/local
-VERSION := 0.1.0
-SOVERSION := 0
+# DeepGEMM in C: the maintained build.  GNU make, a C11 compiler and python3 are all it needs.
+# `make help` lists the targets.  BUILD, CC, CFLAGS, PREFIX, LIBDIR and DESTDIR are yours to set.
+BUILD  ?= build
+CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+LIBDIR ?= lib
+PYTHON ?= python3
 
-WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter -Wvla
-BASE    := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -Iinclude -Isrc $(WARN)
-LIBS    := -lm -ldl -lpthread
+VERSION   := $(shell sed -n 's/^.define DG_VERSION_[A-Z]* //p' include/deepgemm.h | paste -sd. -)
+SOVERSION := $(firstword $(subst ., ,$(VERSION)))
 
-LIB_C   := $(wildcard src/*/*.c src/backend/*/*.c)
-CLI_C   := $(wildcard cli/*.c)
-TEST_C  := $(wildcard tests/unit/test_*.c tests/cpu/test_*.c)
-KERNELS := $(wildcard src/backend/*/*.cu src/backend/*/*.cuh src/backend/sm90/sm90_args.h)
-LIB_O   := $(LIB_C:%.c=$(BUILD)/%.o) $(BUILD)/kernels.o
-CLI_O   := $(CLI_C:%.c=$(BUILD)/%.o)
-TESTS   := $(TEST_C:%.c=$(BUILD)/%)
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter -Wvla
+BASE := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -Iinclude -Isrc $(WARN)
+LIBS := -lm -ldl -lpthread
 
-all: $(BUILD)/libdeepgemm.a $(BUILD)/libdeepgemm.so $(BUILD)/deepgemm  ## library and command line
+KERNELS   := $(wildcard src/backend/*/*.cu src/backend/*/*.cuh src/backend/sm90/sm90_args.h)
+LIB_O     := $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/*/*.c src/backend/*/*.c)) $(BUILD)/kernels.o
+CLI_O     := $(patsubst %.c,$(BUILD)/%.o,$(wildcard cli/*.c))
+TESTS     := $(patsubst %.c,$(BUILD)/%,$(filter-out tests/gpu/%,$(wildcard tests/*/test_*.c)))
+SCRIPTS   := $(filter-out tests/gpu/%,$(wildcard tests/*/test_*.py))
+GPU_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/gpu/test_*.c))
+EXAMPLES  := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
+RUN_TESTS  = BUILD=$(BUILD) CC="$(CC)" $(PYTHON) tools/run_tests.py
 
+all: $(BUILD)/libdeepgemm.a $(BUILD)/libdeepgemm.so $(BUILD)/deepgemm  ## the library and the command line
+
+# ---- what is built ----
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(BASE) $(CFLAGS) -MMD -MP -c -o $@ $<
-
 $(BUILD)/kernels.c: tools/embed.py $(KERNELS)
 	@mkdir -p $(@D)
-	python3 tools/embed.py $@ $(KERNELS)
+	$(PYTHON) tools/embed.py $@ $(KERNELS)
 $(BUILD)/kernels.o: $(BUILD)/kernels.c
 	$(CC) $(BASE) $(CFLAGS) -c -o $@ $<
 
@@ -39,15 +43,70 @@ $(BUILD)/libdeepgemm.so: $(LIB_O) src/deepgemm.map
 	ln -sf libdeepgemm.so.$(SOVERSION) $@
 $(BUILD)/deepgemm: $(CLI_O) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libdeepgemm.a
+$(TESTS) $(GPU_TESTS) $(EXAMPLES): %: %.o $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 
-clean:  ## remove what was built
+# ---- running it ----
+run: all  ## the main job on this machine: quantise a checkpoint, multiply with it, print a table
+	@$(PYTHON) tools/run_demo.py $(BUILD)
+
+BENCH_SHAPES ?= bench/shapes/deepseek_v3.txt
+bench: all  ## check, then time the GEMMs listed in BENCH_SHAPES
+	$(BUILD)/deepgemm bench --shapes $(BENCH_SHAPES)
+
+# ---- checking it ----
+test: all optional $(TESTS) $(EXAMPLES)  ## every test that needs no GPU, with all the set-up they need
+	@$(RUN_TESTS) $(TESTS) $(SCRIPTS)
+optional:  # NVRTC and cmake below BUILD where a package index answers; without them some tests skip
+	@$(PYTHON) tools/optional_packages.py $(BUILD)/optional
+gpu-test: all $(GPU_TESTS)  ## the tests on a GPU; elsewhere they skip and say why
+	@$(RUN_TESTS) --jobs 1 --timeout 570 --may-skip $(GPU_TESTS)
+
+check: test check-layers check-size check-format check-tidy  ## test, include rules, sizes, format, tidy
+check-layers:  ## who includes whom, against the table in docs/ARCHITECTURE.md
+	@$(PYTHON) tools/check_layers.py
+check-size:  ## length of files and functions
+	@$(PYTHON) tools/size_report.py
+check-format:  ## clang-format, where it is installed
+	@sh tools/check_format.sh
+check-tidy: $(BUILD)/kernels.c  ## clang-tidy, where it is installed
+	@sh tools/check_tidy.sh $(BASE)
+
+SCALE = DG_TEST_SCALE=$${DG_TEST_SCALE:-$(1)}
+asan:  ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(call SCALE,0.2) UBSAN_OPTIONS=print_stacktrace=1 $(MAKE) --no-print-directory sanitized \
+	    BUILD=$(BUILD)/asan CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+	    -fno-sanitize-recover=all"
+tsan:  ## the tests under ThreadSanitizer
+	@$(call SCALE,0.05) $(MAKE) --no-print-directory sanitized \
+	    BUILD=$(BUILD)/tsan CFLAGS="-O1 -g -fsanitize=thread"
+sanitized: $(TESTS) $(BUILD)/deepgemm
+	@$(RUN_TESTS) --timeout 600 $(TESTS)
+
+# ---- handing it on ----
+TO = $(DESTDIR)$(PREFIX)
+install: all  ## into DESTDIR and PREFIX: library, header, command, pkg-config and CMake files
+	install -d $(TO)/bin $(TO)/include $(TO)/$(LIBDIR)/pkgconfig $(TO)/$(LIBDIR)/cmake/deepgemm
+	install -m 755 $(BUILD)/deepgemm $(TO)/bin/
+	install -m 644 include/deepgemm.h $(TO)/include/
+	install -m 644 $(BUILD)/libdeepgemm.a $(TO)/$(LIBDIR)/
+	install -m 755 $(BUILD)/libdeepgemm.so.$(SOVERSION) $(TO)/$(LIBDIR)/libdeepgemm.so.$(VERSION)
+	ln -sf libdeepgemm.so.$(VERSION) $(TO)/$(LIBDIR)/libdeepgemm.so.$(SOVERSION)
+	ln -sf libdeepgemm.so.$(SOVERSION) $(TO)/$(LIBDIR)/libdeepgemm.so
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+	    deepgemm.pc.in >$(TO)/$(LIBDIR)/pkgconfig/deepgemm.pc
+	for f in deepgemm-config deepgemm-config-version; do sed 's|@VERSION@|$(VERSION)|' \
+	    tools/$$f.cmake.in >$(TO)/$(LIBDIR)/cmake/deepgemm/$$f.cmake || exit 1; done
+uninstall:  ## removes what install put there
+	rm -rf $(TO)/$(LIBDIR)/cmake/deepgemm $(TO)/$(LIBDIR)/pkgconfig/deepgemm.pc
+	rm -f $(TO)/bin/deepgemm $(TO)/include/deepgemm.h $(TO)/$(LIBDIR)/libdeepgemm.*
+
+clean:  ## removes BUILD
 	rm -rf $(BUILD)
-
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
--include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(TESTS:%=%.d)
-.PHONY: all clean help
+-include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(TESTS:%=%.d) $(GPU_TESTS:%=%.d) $(EXAMPLES:%=%.d)
+.PHONY: all run bench test optional gpu-test check check-layers check-size check-format check-tidy \
+    asan tsan sanitized install uninstall clean help
 .SECONDARY:

@@ -11,6 +11,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int harness_count, harness_failures, harness_skips, harness_test_failed;
@@ -36,6 +37,14 @@ __attribute__((format(printf, 3, 4), unused)) static void harness_fail(const cha
             return;                                                                                \
         }                                                                                          \
     } while (0)
+
+// A number of random cases: `count`, or fewer where $DG_TEST_SCALE (0.1: a tenth) says that time is short.
+__attribute__((unused)) static int harness_scaled(int count)
+{
+    const char *scale = getenv("DG_TEST_SCALE");
+    double scaled = scale && atof(scale) > 0 ? count * atof(scale) : count;
+    return scaled < 1 ? 1 : scaled > count ? count : (int)scaled;
+}
 
 // Ends the test function as skipped; the reason is printed.
 #define SKIP(reason)                                                                               \
