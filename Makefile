@@ -101,6 +101,8 @@ uninstall:  ## removes what install put there
 	rm -rf $(TO)/$(LIBDIR)/cmake/deepgemm $(TO)/$(LIBDIR)/pkgconfig/deepgemm.pc
 	rm -f $(TO)/bin/deepgemm $(TO)/include/deepgemm.h $(TO)/$(LIBDIR)/libdeepgemm.*
 
+print-version:
+	@echo $(VERSION)
 clean:  ## removes BUILD
 	rm -rf $(BUILD)
 help:  ## this list
@@ -108,5 +110,5 @@ help:  ## this list
 
 -include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(TESTS:%=%.d) $(GPU_TESTS:%=%.d) $(EXAMPLES:%=%.d)
 .PHONY: all run bench test optional gpu-test check check-layers check-size check-format check-tidy \
-    asan tsan sanitized install uninstall clean help
+    asan tsan sanitized install uninstall print-version clean help
 .SECONDARY:
