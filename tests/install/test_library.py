@@ -108,6 +108,14 @@ def test_example_in_the_header_works():
     check_example("header-example", "\n".join(line[3:] for line in comment.splitlines()))
 
 
+def test_programs_of_the_examples_folder_succeed():
+    names = sorted(os.listdir(os.path.join(tap.BUILD, "examples")))
+    programs = [name for name in names if "." not in name]
+    assert programs
+    for name in programs:
+        tap.run(os.path.join(tap.BUILD, "examples", name), env=dict(os.environ, DG_BACKEND="cpu"))
+
+
 if __name__ == "__main__":
     try:
         tap.main()
