@@ -6,6 +6,12 @@
 #include <string.h>
 
 static _Thread_local char last_error[4096];
+static _Thread_local bool is_kept;
+
+void dg_error_keep(bool keep)
+{
+    is_kept = keep;
+}
 
 const char *dg_last_error(void)
 {
@@ -14,6 +20,8 @@ const char *dg_last_error(void)
 
 dg_status dg_fail(dg_status status, const char *format, ...)
 {
+    if (is_kept)
+        return status;
     // Formatted aside: an argument may be the last error itself.
     char text[sizeof last_error];
     va_list arguments;

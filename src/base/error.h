@@ -9,12 +9,16 @@
 #include "deepgemm.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 
 // Stores the text for dg_last_error() of this thread and returns `status`.
 __attribute__((format(printf, 2, 3))) dg_status dg_fail(dg_status status, const char *format, ...);
 
 // Puts "prefix: " before the text of the failure that is being forwarded; returns `status`.
 __attribute__((format(printf, 2, 3))) dg_status dg_fail_context(dg_status status, const char *format, ...);
+
+// While true, failures of this thread leave the last text alone: for trials that are expected to fail.
+void dg_error_keep(bool keep);
 
 #define DG_TRY(call)                                                                               \
     do {                                                                                           \

@@ -57,7 +57,8 @@ static struct dg_log standard_error(void)
     if (text && !asked) {
         log.level = debug > DG_LOG_WARNING ? debug : DG_LOG_WARNING;
         dg_log_write(&log, DG_LOG_WARNING,
-                     "$DG_LOG = `%s`: must be error, warning, info or debug; taken as warning", text);
+                     "$DG_LOG = `%s`: must be error, warning, info or debug; taken as warning",
+                     text);
     }
     return log.level ? log : (struct dg_log){0};
 }

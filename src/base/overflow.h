@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// overflow.h - size arithmetic that notices when it leaves 64 bits.  Each returns true when the exact
-// result fits and was stored.
+// overflow.h - size arithmetic that notices when it leaves 64 bits.  Each returns true when the
+// exact result fits and was stored.
 #ifndef DG_BASE_OVERFLOW_H
 #define DG_BASE_OVERFLOW_H
 
@@ -17,8 +17,8 @@ static inline bool dg_multiply_fits(int64_t x, int64_t y, int64_t *product)
     return !__builtin_mul_overflow(x, y, product);
 }
 
-// Bytes from the first byte to the last one of a matrix; 0 when it has no elements.  Sizes and strides
-// must not be negative.
+// Bytes from the first byte to the last one of a matrix; 0 when it has no elements.  Sizes and
+// strides must not be negative.
 static inline bool dg_extent_fits(int64_t rows, int64_t columns, int64_t row_stride,
                                   int64_t column_stride, int64_t element_bytes, int64_t *bytes)
 {

@@ -20,5 +20,6 @@ size_t dg_type_bytes(dg_type type)
 const char *dg_type_name(dg_type type)
 {
     unsigned index = (unsigned)type;
-    return index < sizeof types / sizeof *types && types[index].name ? types[index].name : "unknown";
+    return index < sizeof types / sizeof *types && types[index].name ? types[index].name
+                                                                     : "unknown";
 }

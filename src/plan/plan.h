@@ -40,4 +40,15 @@ struct dg_plan {
     char why[96];             // one line for `deepgemm plan`: "measured winner for H100", "cost model"
 };
 
+// "none", "fill", "oracle", ...; never NULL.
+const char *dg_plan_kernel_name(enum dg_plan_kernel kernel);
+
+typedef dg_status (*dg_plan_choice)(const struct dg_problem *problem, const struct dg_device *device,
+                                    struct dg_plan *plan);
+
+// The plan of a complete problem (problem.h): NONE and FILL are decided here, so `choose`, the
+// backend's plan(), meets only problems with work in them.
+dg_status dg_plan_make(dg_plan_choice choose, const struct dg_problem *problem,
+                       const struct dg_device *device, struct dg_plan *plan);
+
 #endif

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// problem.c - what a problem must fulfil, and its defaults.
+#include "plan/problem.h"
+
+#include "base/error.h"
+#include "base/overflow.h"
+
+#define LL(x) ((long long)(x))
+
+static const struct dg_op_facts ops[] = {
+    [DG_OP_FP8_GEMM_NT] = {"fp8_gemm_nt", false, false},
+    [DG_OP_FP8_GEMM_NN] = {"fp8_gemm_nn", false, true},
+    [DG_OP_FP8_GEMM_TN] = {"fp8_gemm_tn", true, true},
+    [DG_OP_FP8_GEMM_TT] = {"fp8_gemm_tt", true, false},
+};
+
+const struct dg_op_facts *dg_problem_op(dg_op op)
+{
+    unsigned index = (unsigned)op;
+    return index < sizeof ops / sizeof *ops && ops[index].name ? &ops[index] : NULL;
+}
+
+static dg_status check_sizes(const struct dg_problem *p)
+{
+    const struct {
+        const char *name;
+        int64_t size;
+    } sizes[] = {{"m", p->m}, {"n", p->n}, {"k", p->k}};
+    const struct {
+        const char *name;
+        int64_t x, y;
+    } products[] = {{"m * k", p->m, p->k}, {"n * k", p->n, p->k}, {"m * n", p->m, p->n}};
+    for (int i = 0; i < 3; i++)
+        if (sizes[i].size < 0)
+            return dg_fail(DG_INVALID_ARGUMENT, "%s = %lld: must not be negative", sizes[i].name,
+                           LL(sizes[i].size));
+    for (int i = 0; i < 3; i++) {
+        int64_t bytes; // of DG_F64, the largest type
+        if (!dg_multiply_fits(products[i].x, products[i].y, &bytes) ||
+            !dg_multiply_fits(bytes, 8, &bytes))
+            return dg_fail(DG_INVALID_ARGUMENT, "%s = %lld * %lld: too large for 64-bit sizes",
+                           products[i].name, LL(products[i].x), LL(products[i].y));
+    }
+    return DG_OK;
+}
+
+static dg_status check_choices(const struct dg_problem *p)
+{
+    if (p->d_type != DG_BF16 && p->d_type != DG_F32 && p->d_type != DG_F64)
+        return dg_fail(DG_INVALID_ARGUMENT, "d_type = %s: must be bf16, f32 or f64",
+                       dg_type_name(p->d_type));
+    if ((unsigned)p->c_mode > DG_C_IN_PLACE)
+        return dg_fail(DG_INVALID_ARGUMENT,
+                       "c_mode = %d: must be DG_C_NONE, DG_C_SEPARATE or DG_C_IN_PLACE",
+                       (int)p->c_mode);
+    if (p->sf_type != DG_F32 && p->sf_type != DG_UE8M0X4)
+        return dg_fail(DG_INVALID_ARGUMENT, "sf_type = %s: must be f32 or ue8m0x4",
+                       dg_type_name(p->sf_type));
+    if (p->sfb_block_n != 128 && p->sfb_block_n != 1)
+        return dg_fail(DG_INVALID_ARGUMENT, "sfb_block_n = %d: must be 128 or 1",
+                       (int)p->sfb_block_n);
+    if (((unsigned)p->a_major | (unsigned)p->b_major | (unsigned)p->sfa_major |
+         (unsigned)p->sfb_major) > DG_MN_MAJOR)
+        return dg_fail(DG_INVALID_ARGUMENT,
+                       "a_major, b_major, sfa_major, sfb_major = %d, %d, %d, %d: each must be "
+                       "DG_K_MAJOR or DG_MN_MAJOR",
+                       (int)p->a_major, (int)p->b_major, (int)p->sfa_major, (int)p->sfb_major);
+    return DG_OK;
+}
+
+// Fills in and normalises one stride and major.
+static dg_status complete_layout(const char *name, int64_t rows, int64_t columns, int64_t bytes,
+                                 int64_t *ld, dg_major *major)
+{
+    int64_t inner = *major == DG_K_MAJOR ? columns : rows;
+    int64_t outer = *major == DG_K_MAJOR ? rows : columns;
+    int64_t stride = *ld ? *ld : inner, extent;
+    if (stride < 0 || (outer > 1 && stride < inner))
+        return dg_fail(DG_INVALID_ARGUMENT, "%s = %lld: must be at least %lld, or 0 for no gap",
+                       name, LL(*ld), LL(inner));
+    if (outer > 1 && !dg_extent_fits(outer, inner, stride, 1, bytes, &extent))
+        return dg_fail(DG_INVALID_ARGUMENT, "%s = %lld: too large for %lld rows and 64-bit sizes",
+                       name, LL(*ld), LL(outer));
+    int64_t row_stride = *major == DG_K_MAJOR ? stride : 1;
+    int64_t column_stride = *major == DG_K_MAJOR ? 1 : stride;
+    dg_layout_normalise(rows, columns, &row_stride, &column_stride);
+    *major = dg_layout_major(column_stride);
+    *ld = *major == DG_K_MAJOR ? row_stride : column_stride;
+    return DG_OK;
+}
+
+// Scales have no stride in a problem: the major only matters when both sizes exceed 1.
+static dg_major complete_scale_major(dg_major major, int64_t rows, int64_t columns)
+{
+    return rows > 1 && columns > 1 ? major : DG_K_MAJOR;
+}
+
+dg_status dg_problem_complete(const struct dg_problem *problem, struct dg_problem *complete)
+{
+    struct dg_problem p;
+    __builtin_memset(&p, 0, sizeof p);
+    if (!dg_problem_op(problem->op))
+        return dg_fail(DG_INVALID_ARGUMENT, "op = %d: must be one of the DG_OP_... operations",
+                       (int)problem->op);
+    p.op = problem->op;
+    p.m = problem->m, p.n = problem->n, p.k = problem->k;
+    p.lda = problem->lda, p.ldb = problem->ldb, p.ldd = problem->ldd;
+    p.d_type = problem->d_type ? problem->d_type : DG_BF16;
+    p.sf_type = problem->sf_type ? problem->sf_type : DG_F32;
+    p.sfb_block_n = problem->sfb_block_n ? problem->sfb_block_n : 128;
+    p.c_mode = problem->c_mode;
+    p.a_major = problem->a_major, p.b_major = problem->b_major;
+    DG_TRY(check_sizes(&p));
+    p.sfa_major = problem->sfa_major, p.sfb_major = problem->sfb_major;
+    DG_TRY(check_choices(&p));
+
+    dg_major d_major = DG_K_MAJOR;
+    DG_TRY(complete_layout("lda", p.m, p.k, 1, &p.lda, &p.a_major));
+    DG_TRY(complete_layout("ldb", p.n, p.k, 1, &p.ldb, &p.b_major));
+    DG_TRY(complete_layout("ldd", p.m, p.n, (int64_t)dg_type_bytes(p.d_type), &p.ldd, &d_major));
+    int64_t scales_k = dg_ceil_div(p.k, DG_SCALE_K);
+    if (p.sf_type == DG_UE8M0X4)
+        scales_k = dg_ceil_div(scales_k, 4);
+    p.sfa_major = complete_scale_major(p.sfa_major, p.m, scales_k);
+    p.sfb_major = complete_scale_major(p.sfb_major, dg_ceil_div(p.n, p.sfb_block_n), scales_k);
+    *complete = p;
+    return DG_OK;
+}
