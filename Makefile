@@ -83,6 +83,23 @@ tsan:  ## the tests under ThreadSanitizer
 sanitized: $(TESTS) $(BUILD)/deepgemm
 	@$(RUN_TESTS) --timeout 600 $(TESTS)
 
+FUZZERS   := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_TIME ?= 60
+CLANG     := $(firstword $(shell command -v clang clang-14 clang-15 clang-16 clang-19))
+FUZZ_BASE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+fuzz:  ## each fuzz target for FUZZ_TIME seconds under ASan and UBSan (libFuzzer where there is clang)
+	@$(MAKE) --no-print-directory fuzzers BUILD=$(BUILD)/fuzz $(if $(CLANG),CC=$(CLANG) \
+	    CFLAGS="$(FUZZ_BASE) -fsanitize=fuzzer-no-link" ENGINE=-fsanitize=fuzzer, \
+	    CFLAGS="$(FUZZ_BASE)" ENGINE=$(BUILD)/fuzz/tests/fuzz/driver.o)
+fuzzers: $(FUZZERS)
+	@for f in $(FUZZERS); do mkdir -p $$f.corpus; echo "$$f: $(FUZZ_TIME) s"; \
+	    $$f -max_total_time=$(FUZZ_TIME) -timeout=10 -artifact_prefix=$$f- $$f.corpus \
+	    $$(ls -d tests/fuzz/corpus/$${f##*/} 2>/dev/null) >$$f.log 2>&1 \
+	    || { tail -n 40 $$f.log; echo "$$f failed: all of it is in $$f.log"; exit 1; }; \
+	    tail -n 1 $$f.log; done
+$(FUZZERS): %: %.o $(BUILD)/tests/fuzz/driver.o $(BUILD)/libdeepgemm.a
+	$(CC) $(CFLAGS) -o $@ $< $(BUILD)/libdeepgemm.a $(ENGINE) $(LIBS)
+
 # ---- handing it on ----
 TO = $(DESTDIR)$(PREFIX)
 install: all  ## into DESTDIR and PREFIX: library, header, command, pkg-config and CMake files
@@ -110,5 +127,5 @@ help:  ## this list
 
 -include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(TESTS:%=%.d) $(GPU_TESTS:%=%.d) $(EXAMPLES:%=%.d)
 .PHONY: all run bench test optional gpu-test check check-layers check-size check-format check-tidy \
-    asan tsan sanitized install uninstall print-version clean help
+    asan tsan sanitized fuzz fuzzers install uninstall print-version clean help
 .SECONDARY:
