@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // error.c - the thread-local text of the last failure.
+#define DG_BASE_ERROR_C
 #include "base/error.h"
 
 #include <stdio.h>
