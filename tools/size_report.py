@@ -5,7 +5,6 @@
 # Functions are found by their layout (clang-format's): an opening and a closing brace in column one.
 import os
 import statistics
-import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -24,16 +23,17 @@ def functions(lines):
             start = None
 
 
-def tracked():
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
-                            stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout.split("\n")
-    return sorted(path for path in listed if path.endswith(C_LIKE + (".py",))
-                  and os.path.exists(os.path.join(ROOT, path)))
+def sources():
+    found = []
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if not name.startswith((".", "build"))]
+        found += [os.path.relpath(os.path.join(folder, name), ROOT) for name in names]
+    return sorted(path for path in found if path.endswith(C_LIKE + (".py",)))
 
 
 def main():
     problems, folders, lengths = [], {}, []
-    for path in tracked():
+    for path in sources():
         lines = open(os.path.join(ROOT, path), encoding="utf-8").read().splitlines()
         folders.setdefault(os.path.dirname(path), []).append(len(lines))
         waived = any("size waiver:" in line for line in lines[:12])
