@@ -50,7 +50,7 @@ $(TESTS) $(GPU_TESTS) $(EXAMPLES): %: %.o $(BUILD)/libdeepgemm.a
 run: all  ## the main job on this machine: quantise a checkpoint, multiply with it, print a table
 	@$(PYTHON) tools/run_demo.py $(BUILD)
 
-BENCH_SHAPES ?= bench/shapes/deepseek_v3.txt
+BENCH_SHAPES ?= bench/shapes/small.txt
 bench: all  ## check, then time the GEMMs listed in BENCH_SHAPES
 	$(BUILD)/deepgemm bench --shapes $(BENCH_SHAPES)
 

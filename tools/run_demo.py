@@ -86,7 +86,7 @@ def main():
         run(command, "linear", "--weights", quantized, "--name", name, "--input", x, "--output", y, "--check")
     has_gpu = subprocess.call([command, "run", "fp8_gemm_nt m=64 n=128 k=128", "--backend", "sm90"],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
-    run(command, "bench", "--shapes", "bench/shapes/%s.txt" % ("deepseek_v3" if has_gpu else "small"))
+    run(command, "bench", "--shapes", "bench/shapes/%s.txt" % ("deepseek-v3-dense" if has_gpu else "small"))
 
 
 if __name__ == "__main__":
