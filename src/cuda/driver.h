@@ -103,6 +103,10 @@ struct dg_cuda {
 // per process, thread-safe; creates no context.
 const struct dg_cuda *dg_cuda_driver(struct dg_strbuf *why_not);
 
+// 12040 for a driver that supports CUDA 12.4, 0 without one.  Does not initialise the driver, so that a
+// process may compile first and fork later.
+int dg_cuda_driver_version(void);
+
 // Stores "<what>: CUDA_ERROR_...: <driver's words>" as this thread's error and returns the status that
 // fits: DG_OUT_OF_MEMORY, DG_NO_DEVICE or DG_CUDA_ERROR.  DG_OK for CUDA_SUCCESS.
 __attribute__((format(printf, 2, 3))) dg_status dg_cuda_fail(CUresult result, const char *what, ...);

@@ -21,6 +21,7 @@ struct dg_tensor_map_desc {
     CUtensorMapDataType type;
     CUtensorMapSwizzle swizzle;          // 128B: the box is at most 128 bytes wide
     CUtensorMapL2promotion l2_promotion;
+    int32_t reserved; // 0; keeps the key free of padding
 };
 
 struct dg_tensor_map_cache; // one per context; any number of threads

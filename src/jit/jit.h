@@ -31,6 +31,7 @@ void dg_jit_request_free(struct dg_jit_request *request);
 struct dg_jit_binary {
     unsigned char *cubin;
     size_t cubin_bytes;
+    char compiler[48]; // "nvrtc 13.0"
     char *log;       // what the compiler said, ptxas -v included; never NULL after success
     char *directory; // where it is kept on disk; NULL when it is not
     double seconds;  // compiling took; 0 when it came from disk
