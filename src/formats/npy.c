@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/strbuf.h"
 #include "formats/file.h"
+#include "formats/half.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -336,38 +337,14 @@ dg_status dg_npy_write(const char *path, const struct dg_tensor *tensor)
 
 // ---- Conversion
 
-float dg_npy_half_to_float(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half >> 15) << 31, exponent = half >> 10 & 31,
-             mantissa = half & 1023;
-    uint32_t bits;
-    if (exponent == 0) { // zero and subnormals: mantissa * 2^-24, exact in FP32
-        float magnitude = (float)mantissa * 0x1p-24f;
-        memcpy(&bits, &magnitude, sizeof bits);
-    } else if (exponent == 31) {
-        bits = 0x7f800000u | mantissa << 13;
-    } else {
-        bits = (exponent + 112) << 23 | mantissa << 13;
-    }
-    bits |= sign;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 static float element_to_float(dg_type type, const void *data, int64_t index)
 {
     if (type == DG_F32)
         return ((const float *)data)[index];
     if (type == DG_F64)
         return (float)((const double *)data)[index];
-    uint16_t bits = ((const uint16_t *)data)[index];
-    if (type == DG_F16)
-        return dg_npy_half_to_float(bits);
-    uint32_t wide = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &wide, sizeof value);
-    return value;
+    const uint16_t bits = ((const uint16_t *)data)[index];
+    return type == DG_F16 ? dg_formats_half_to_float(bits) : dg_formats_bf16_to_float(bits);
 }
 
 dg_status dg_npy_to_f32(const struct dg_tensor *from, struct dg_tensor *to)

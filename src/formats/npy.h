@@ -31,6 +31,4 @@ dg_status dg_npy_write(const char *path, const struct dg_tensor *tensor);
 // A row-major copy in DG_F32, from F32, BF16, F16 or F64 of any strides; data is from malloc.
 dg_status dg_npy_to_f32(const struct dg_tensor *from, struct dg_tensor *to);
 
-float dg_npy_half_to_float(uint16_t half);
-
 #endif

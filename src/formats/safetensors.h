@@ -124,4 +124,9 @@ dg_status dg_safetensors_append(struct dg_safetensors_writer *writer, uint32_t w
 dg_status dg_safetensors_commit(struct dg_safetensors_writer *writer);
 void dg_safetensors_discard(struct dg_safetensors_writer *writer);
 
+// Collects what an index lists, then writes it aside and renames it.
+void dg_safetensors_index_add(struct dg_strbuf *list, const char *tensor, const char *file);
+dg_status dg_safetensors_write_index(const char *path, const struct dg_strbuf *list,
+                                     uint64_t total_bytes);
+
 #endif

@@ -41,6 +41,27 @@ static dg_status lay_out(struct dg_safetensors_writer *writer)
     return DG_OK;
 }
 
+static int compare_names(const void *left, const void *right)
+{
+    return strcmp(*(const char *const *)left, *(const char *const *)right);
+}
+
+static dg_status check_names_differ(const struct dg_safetensors_writer *writer)
+{
+    const char **names = calloc((size_t)writer->count + 1, sizeof *names);
+    if (!names)
+        return dg_fail(DG_OUT_OF_MEMORY, "no memory for %u names", writer->count);
+    for (uint32_t i = 0; i < writer->count; i++)
+        names[i] = writer->tensors[i].name;
+    qsort(names, writer->count, sizeof *names, compare_names);
+    dg_status status = DG_OK;
+    for (uint32_t i = 1; i < writer->count && status == DG_OK; i++)
+        if (strcmp(names[i - 1], names[i]) == 0)
+            status = dg_fail(DG_IO_ERROR, "two tensors are named \"%s\"", DG_JSON_SHOW(names[i]));
+    free(names);
+    return status;
+}
+
 static void format_tensor(struct dg_strbuf *text, const struct dg_safetensors_tensor *tensor)
 {
     dg_json_add_string(text, tensor->name);
@@ -107,6 +128,8 @@ dg_status dg_safetensors_create(struct dg_safetensors_writer *writer, const char
     else if (count)
         memcpy(writer->tensors, tensors, count * sizeof *tensors);
     if (status == DG_OK)
+        status = check_names_differ(writer);
+    if (status == DG_OK)
         status = lay_out(writer);
     if (status != DG_OK)
         dg_fail_context(status, "%s", path);
@@ -153,4 +176,40 @@ void dg_safetensors_discard(struct dg_safetensors_writer *writer)
     free(writer->tensors);
     free(writer->written);
     *writer = (struct dg_safetensors_writer){.aside.fd = -1};
+}
+
+// ---- The index
+
+void dg_safetensors_index_add(struct dg_strbuf *list, const char *tensor, const char *file)
+{
+    dg_strbuf_add(list, list->length ? ",\n    " : "    ");
+    dg_json_add_string(list, tensor);
+    dg_strbuf_add(list, ": ");
+    dg_json_add_string(list, file);
+}
+
+static dg_status write_text(const char *path, const struct dg_strbuf *text)
+{
+    if (text->failed)
+        return dg_fail(DG_OUT_OF_MEMORY, "%s: no memory for the index", path);
+    struct dg_aside aside;
+    DG_TRY(dg_aside_open(&aside, path));
+    const dg_status status = dg_aside_write(&aside, 0, dg_strbuf_text(text), text->length);
+    if (status == DG_OK)
+        return dg_aside_commit(&aside);
+    dg_aside_discard(&aside);
+    return status;
+}
+
+dg_status dg_safetensors_write_index(const char *path, const struct dg_strbuf *list,
+                                     uint64_t total_bytes)
+{
+    struct dg_strbuf text = {.failed = list->failed};
+    dg_strbuf_add(&text, "{\n  \"metadata\": {\"total_size\": %llu},\n  \"weight_map\": {\n",
+                  (unsigned long long)total_bytes);
+    dg_strbuf_add_bytes(&text, dg_strbuf_text(list), list->length);
+    dg_strbuf_add(&text, "\n  }\n}\n");
+    const dg_status status = write_text(path, &text);
+    dg_strbuf_free(&text);
+    return status;
 }
