@@ -32,7 +32,7 @@ __attribute__((format(printf, 3, 4), unused)) static void harness_fail(const cha
 #define CHECK(condition, ...)                                                                      \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
-            harness_fail(__FILE__, __LINE__, "failed: " #condition);                               \
+            harness_fail(__FILE__, __LINE__, "%s", "failed: " #condition);                         \
             harness_fail(__FILE__, __LINE__, __VA_ARGS__);                                         \
             return;                                                                                \
         }                                                                                          \
@@ -62,8 +62,8 @@ __attribute__((unused)) static int harness_scaled(int count)
         if (harness_test_failed)                                                                   \
             harness_failures++, printf("not ok %d - %s\n", harness_count, #test);                  \
         else if (harness_skip_reason)                                                              \
-            harness_skips++, printf("ok %d - %s # SKIP %s\n", harness_count, #test,                \
-                                    harness_skip_reason);                                          \
+            harness_skips++,                                                                       \
+                printf("ok %d - %s # SKIP %s\n", harness_count, #test, harness_skip_reason);       \
         else                                                                                       \
             printf("ok %d - %s\n", harness_count, #test);                                          \
         fflush(stdout);                                                                            \

@@ -103,7 +103,7 @@ static dg_status add_value(struct reader *reader, enum dg_json_type type, uint32
 {
     struct dg_json *json = reader->json;
     if (json->count == json->capacity) {
-        if (json->count >= DG_JSON_MAX_VALUES)
+        if (json->capacity == DG_JSON_MAX_VALUES) // a power of two, as every capacity
             return dg_fail(DG_IO_ERROR, "JSON: more than %u values", DG_JSON_MAX_VALUES);
         uint32_t capacity = json->capacity ? json->capacity * 2 : 64;
         struct dg_json_value *values = realloc(json->values, capacity * sizeof *values);

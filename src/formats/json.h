@@ -22,7 +22,7 @@
 
 #define DG_JSON_MAX_DEPTH 16
 #define DG_JSON_MAX_BYTES 100000000u
-#define DG_JSON_MAX_VALUES 8000000u
+#define DG_JSON_MAX_VALUES (1u << 22)
 
 enum dg_json_type {
     DG_JSON_NULL,
