@@ -206,18 +206,26 @@ dg_status dg_check_scales(const char *name, const struct dg_tensor *tensor,
 // --- separation
 // ------------------------------------------------------------------------------------
 
+// Addresses and extents may each take 63 bits, their sums more.
+typedef __int128 wide;
+
+static wide address_of(const struct dg_checked *matrix)
+{
+    return (uintptr_t)matrix->data;
+}
+
 // Equal runs of bytes at equal distances.
 struct runs {
-    int64_t start, length, count, step;
+    wide start, length, count, step;
 };
 
 // Runs along the dimension with stride 1; `matrix` has one.
 static struct runs runs_of(const struct dg_checked *matrix)
 {
-    int64_t bytes = (int64_t)dg_type_bytes(matrix->type);
+    wide bytes = dg_type_bytes(matrix->type);
     bool along_row = matrix->column_stride == 1;
     return (struct runs){
-        .start = (int64_t)(uintptr_t)matrix->data,
+        .start = address_of(matrix),
         .length = bytes * (along_row ? matrix->columns : matrix->rows),
         .count = along_row ? matrix->rows : matrix->columns,
         .step = bytes * (along_row ? matrix->row_stride : matrix->column_stride),
@@ -225,29 +233,30 @@ static struct runs runs_of(const struct dg_checked *matrix)
 }
 
 // Does some run share a byte with [start, start + length)?
-static bool meets(const struct runs *runs, int64_t start, int64_t length)
+static bool meets(const struct runs *runs, wide start, wide length)
 {
-    int64_t after = start + length - runs->start;        // runs that begin before this offset
-    int64_t before = start - runs->start - runs->length; // and after this one
+    wide after = start + length - runs->start;        // a run that begins before this offset
+    wide before = start - runs->start - runs->length; // and after this one
     if (after <= 0)
         return false;
     if (runs->count == 1 || runs->step == 0)
         return before < 0;
-    int64_t first = before < 0 ? 0 : before / runs->step + 1;
-    int64_t last = (after - 1) / runs->step;
+    wide first = before < 0 ? 0 : before / runs->step + 1;
+    wide last = (after - 1) / runs->step;
     return first <= last && first < runs->count;
 }
 
 static bool matrices_meet(const struct dg_checked *matrix, const struct runs *runs)
 {
-    int64_t element = (int64_t)dg_type_bytes(matrix->type);
-    int64_t start = (int64_t)(uintptr_t)matrix->data;
+    wide element = dg_type_bytes(matrix->type), start = address_of(matrix);
     bool in_rows = matrix->column_stride == 1;
     int64_t pieces = in_rows ? 1 : matrix->columns;
-    int64_t length = element * (in_rows ? matrix->columns : 1);
+    wide length = element * (in_rows ? matrix->columns : 1);
     for (int64_t r = 0; r < matrix->rows; r++)
         for (int64_t c = 0; c < pieces; c++)
-            if (meets(runs, start + (r * matrix->row_stride + c * matrix->column_stride) * element,
+            if (meets(runs,
+                      start + ((wide)r * matrix->row_stride + (wide)c * matrix->column_stride) *
+                                  element,
                       length))
                 return true;
     return false;
@@ -259,13 +268,12 @@ dg_status dg_check_apart(const struct dg_checked *matrix, const struct dg_checke
     if (matrix->rows == 0 || matrix->columns == 0 || other->rows == 0 || other->columns == 0)
         return DG_OK;
     struct runs runs = runs_of(other);
-    int64_t start = (int64_t)(uintptr_t)matrix->data;
+    wide start = address_of(matrix);
     dg_extent_fits(matrix->rows, matrix->columns, matrix->row_stride, matrix->column_stride,
                    (int64_t)dg_type_bytes(matrix->type), &bytes);
     // The usual case is decided by the address ranges; only interleaved ones are walked.
-    int64_t other_bytes = (runs.count - 1) * runs.step + runs.length;
-    if (start >= runs.start + other_bytes || runs.start >= start + bytes ||
-        !matrices_meet(matrix, &runs))
+    wide other_end = runs.start + (runs.count - 1) * runs.step + runs.length;
+    if (start >= other_end || runs.start >= start + bytes || !matrices_meet(matrix, &runs))
         return DG_OK;
     return dg_fail(DG_INVALID_ARGUMENT, "%s.data = %p and %s.data = %p: must not overlap",
                    matrix->name, matrix->data, other->name, other->data);

@@ -215,12 +215,12 @@ static dg_status named_gemm(dg_op op, dg_context *context, const struct dg_scale
     return DG_OK;
 }
 
-#define DEFINE_GEMM(function, op)                                                                 \
-    dg_status function(dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b, \
-                       const struct dg_tensor *d, const struct dg_tensor *c,                      \
-                       const struct dg_gemm_options *options, void *stream)                       \
-    {                                                                                             \
-        return named_gemm(op, context, a, b, d, c, options, stream);                              \
+#define DEFINE_GEMM(function, op)                                                                  \
+    dg_status function(dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b,  \
+                       const struct dg_tensor *d, const struct dg_tensor *c,                       \
+                       const struct dg_gemm_options *options, void *stream)                        \
+    {                                                                                              \
+        return named_gemm(op, context, a, b, d, c, options, stream);                               \
     }
 
 DEFINE_GEMM(dg_fp8_gemm_nt, DG_OP_FP8_GEMM_NT)

@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "base/overflow.h"
 
+#include <string.h>
+
 #define LL(x) ((long long)(x))
 
 static const struct dg_op_facts ops[] = {
@@ -98,7 +100,7 @@ static dg_major complete_scale_major(dg_major major, int64_t rows, int64_t colum
 dg_status dg_problem_complete(const struct dg_problem *problem, struct dg_problem *complete)
 {
     struct dg_problem p;
-    __builtin_memset(&p, 0, sizeof p);
+    memset(&p, 0, sizeof p);
     if (!dg_problem_op(problem->op))
         return dg_fail(DG_INVALID_ARGUMENT, "op = %d: must be one of the DG_OP_... operations",
                        (int)problem->op);
@@ -123,6 +125,6 @@ dg_status dg_problem_complete(const struct dg_problem *problem, struct dg_proble
         scales_k = dg_ceil_div(scales_k, 4);
     p.sfa_major = complete_scale_major(p.sfa_major, p.m, scales_k);
     p.sfb_major = complete_scale_major(p.sfb_major, dg_ceil_div(p.n, p.sfb_block_n), scales_k);
-    *complete = p;
+    memcpy(complete, &p, sizeof p); // its padding too
     return DG_OK;
 }

@@ -32,13 +32,13 @@ static const struct word sfb_words[] = {{"128", 128}, {"1", 1}, {0}};
 static const struct word sf_words[] = {{"fp32", DG_F32}, {"ue8m0", DG_UE8M0X4}, {0}};
 static const struct word major_words[] = {{"k", DG_K_MAJOR}, {"mn", DG_MN_MAJOR}, {0}};
 
-#define KEY(name, member, words)                                \
-    {                                                           \
-        name, offsetof(struct dg_problem, member), words, false \
+#define KEY(name, member, words)                                                                   \
+    {                                                                                              \
+        name, offsetof(struct dg_problem, member), words, false                                    \
     }
-#define REQUIRED(name)                                       \
-    {                                                        \
-#name, offsetof(struct dg_problem, name), NULL, true \
+#define REQUIRED(name)                                                                             \
+    {                                                                                              \
+#name, offsetof(struct dg_problem, name), NULL, true                                       \
     }
 // In the order in which they are written.
 static const struct key keys[] = {
@@ -210,7 +210,7 @@ dg_status dg_problem_parse(const char *text, struct dg_problem *problem)
     dg_status status = dg_problem_complete(&read, &read);
     if (status)
         return dg_fail_context(status, "problem");
-    *problem = read;
+    memcpy(problem, &read, sizeof read); // its padding too
     return DG_OK;
 }
 
