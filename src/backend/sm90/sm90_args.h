@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// sm90_args.h - the kernels' arguments, read by the host compiler and by NVRTC: plain C, no includes.
+//
+// Everything a problem can change without a new kernel is here; what makes a kernel a different one is
+// in its DG_ macros.
+#ifndef DG_SM90_ARGS_H
+#define DG_SM90_ARGS_H
+
+struct dg_sm90_gemm_args {
+    // Scales of A and B: element (row, k block) is 4 bytes at row * row_stride + block * k_stride.
+    // Packed UE8M0: k_stride counts words of four blocks.
+    const void *sfa, *sfb;
+    long long sfa_row_stride, sfa_k_stride, sfb_row_stride, sfb_k_stride;
+    // D, and C in any layout; strides in elements.  c_mode: DG_C_... below.
+    void *d;
+    const void *c;
+    long long d_row_stride, c_row_stride, c_column_stride;
+    int m, n, num_k_blocks;
+    int c_mode;
+    int d_vector;       // 1: D is made of whole 16-byte pieces: pointer, row stride and n
+    int sfb_rows;       // rows of B's scale matrix: ceil(n / 128) or n
+    // Tiles in units of a cluster, walked in bands of `band` units along m.
+    int units_m, units_n, band;
+    int flags;          // DG_SM90_...
+};
+
+enum { DG_SM90_C_NONE = 0, DG_SM90_C_READ = 1, DG_SM90_C_REDUCE = 2 }; // REDUCE: d_vector, FP32 only
+enum { DG_SM90_PDL_PREFETCH_B = 1 };
+
+#endif

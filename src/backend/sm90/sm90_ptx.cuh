@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+// sm90_ptx.cuh - one wrapper per PTX instruction, named after it; no logic in here.
+//
+// The section numbers are those of the PTX ISA manual 9.0.  Shared-memory addresses are 32-bit values in
+// the shared window everywhere: a generic pointer would make ptxas rebuild the base inside the loops.
+#ifndef DG_SM90_PTX_CUH
+#define DG_SM90_PTX_CUH
+
+#define DG_DEVICE static __device__ __forceinline__
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+// A TMA descriptor, opaque 128 bytes (CUtensorMap).
+struct __align__(64) dg_tensor_map {
+    u64 words[16];
+};
+
+DG_DEVICE u32 dg_smem_address(const void *pointer)
+{
+    return (u32)__cvta_generic_to_shared(pointer);
+}
+
+// ---- plain shared memory ----
+
+DG_DEVICE float dg_ld_shared(u32 address)
+{
+    float value;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address));
+    return value;
+}
+
+DG_DEVICE void dg_ld_shared_v2(u32 address, float *value)
+{
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value[0]), "=f"(value[1]) : "r"(address));
+}
+
+DG_DEVICE u32 dg_ld_shared_u32(u32 address)
+{
+    u32 value;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "r"(address));
+    return value;
+}
+
+DG_DEVICE void dg_ld_shared_v4(u32 address, u32 *word)
+{
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
+                 : "r"(address));
+}
+
+DG_DEVICE void dg_st_shared_v2(u32 address, float a, float b)
+{
+    asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(a), "f"(b) : "memory");
+}
+
+// Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8 (9.7.15.5.16).
+DG_DEVICE void dg_stmatrix_x4(u32 address, u32 a, u32 b, u32 c, u32 d)
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared::cta.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a), "r"(b),
+                 "r"(c), "r"(d)
+                 : "memory");
+}
+
+// ---- mbarrier (9.7.13.15) ----
+
+DG_DEVICE void dg_mbarrier_init(u32 barrier, u32 arrivals)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
+}
+
+DG_DEVICE void dg_fence_mbarrier_init(void)
+{
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+DG_DEVICE void dg_mbarrier_arrive_expect_tx(u32 barrier, u32 bytes)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+DG_DEVICE void dg_mbarrier_arrive(u32 barrier)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+// Arrives at the barrier with the same offset in CTA `rank` of the cluster.
+DG_DEVICE void dg_mbarrier_arrive_cluster(u32 barrier, u32 rank)
+{
+    asm volatile("{.reg .b32 remote;\n"
+                 "mapa.shared::cluster.u32 remote, %0, %1;\n"
+                 "mbarrier.arrive.shared::cluster.b64 _, [remote];}" ::"r"(barrier), "r"(rank) : "memory");
+}
+
+// Waits until the phase with this parity has completed.  try_wait suspends in hardware for a while.
+DG_DEVICE void dg_mbarrier_wait(u32 barrier, u32 parity)
+{
+    asm volatile("{.reg .pred done;\n"
+                 "wait: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+                 "@!done bra wait;}" ::"r"(barrier), "r"(parity) : "memory");
+}
+
+// ---- cp.async (9.7.9.25.3) ----
+
+// Copies 4 bytes, or writes 4 zero bytes when `valid` is 0 (the source is not read then).
+DG_DEVICE void dg_cp_async_4(u32 smem, const void *global, int valid)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(smem), "l"(global), "r"(valid ? 4 : 0) : "memory");
+}
+
+// The barrier gets this thread's arrival once its earlier cp.async have landed; the arrival is one of
+// the barrier's own count (noinc).
+DG_DEVICE void dg_cp_async_mbarrier_arrive(u32 barrier)
+{
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
+// ---- TMA (9.7.9.25.5) ----
+
+DG_DEVICE void dg_prefetch_tensormap(const struct dg_tensor_map *map)
+{
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+DG_DEVICE void dg_tma_load_3d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x, int y, int z)
+{
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+                 " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(smem), "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z)
+                 : "memory");
+}
+
+DG_DEVICE void dg_tma_load_2d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x, int y)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+                 " [%0], [%1, {%3, %4}], [%2];" ::"r"(smem), "l"(map), "r"(barrier), "r"(x), "r"(y)
+                 : "memory");
+}
+
+// The box lands at the same offset in every CTA of `mask`, and counts on the barrier there.
+DG_DEVICE void dg_tma_load_2d_multicast(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x, int y, u32 mask)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+                 ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(smem), "l"(map), "r"(barrier),
+                 "r"(x), "r"(y), "h"((unsigned short)mask)
+                 : "memory");
+}
+
+// ---- clusters (9.7.13.4) ----
+
+DG_DEVICE u32 dg_cluster_ctarank(void)
+{
+    u32 rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+DG_DEVICE void dg_barrier_cluster_arrive(void)
+{
+    asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");
+}
+
+DG_DEVICE void dg_barrier_cluster_wait(void)
+{
+    asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+}
+
+DG_DEVICE u32 dg_mapa(u32 address, u32 rank)
+{
+    u32 remote;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
+    return remote;
+}
+
+DG_DEVICE void dg_st_cluster_v4(u32 address, const float *value)
+{
+    asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value[0]), "f"(value[1]),
+                 "f"(value[2]), "f"(value[3])
+                 : "memory");
+}
+
+// ---- wgmma (9.7.16); the instruction itself is emitted for the tile's width, see sm90_emit.c ----
+
+DG_DEVICE void dg_wgmma_fence(void)
+{
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+DG_DEVICE void dg_wgmma_commit_group(void)
+{
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+// A matrix descriptor (9.7.16.5.1) of a K-major tile of 128-byte rows with the 128-byte swizzle is these
+// 32 bits (swizzle mode; groups of eight rows are 1024 bytes apart) over the address / 16.
+#define DG_WGMMA_DESCRIPTOR_HIGH "0x40000040"
+
+// ---- registers of a warp role (9.7.19.5) ----
+
+#define DG_SETMAXNREG_INC(count) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count))
+#define DG_SETMAXNREG_DEC(count) asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count))
+
+// ---- programmatic dependent launch (9.7.13.13) ----
+
+DG_DEVICE void dg_griddepcontrol_wait(void)
+{
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
+DG_DEVICE void dg_griddepcontrol_launch_dependents(void)
+{
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
+// ---- global memory ----
+
+DG_DEVICE void dg_st_global_v4(void *global, const u32 *word)
+{
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(global), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3])
+                 : "memory");
+}
+
+// D += v without reading D into the SM (9.7.13.7, .v4.f32 needs sm_90).
+DG_DEVICE void dg_red_global_v4(void *global, const u32 *word)
+{
+    asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(global), "f"(__uint_as_float(word[0])),
+                 "f"(__uint_as_float(word[1])), "f"(__uint_as_float(word[2])), "f"(__uint_as_float(word[3]))
+                 : "memory");
+}
+
+// Two FP32 to packed BF16, nearest even; `low` goes to the lower address.
+DG_DEVICE u32 dg_cvt_bf16x2(float low, float high)
+{
+    u32 packed;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+    return packed;
+}
+
+#endif
