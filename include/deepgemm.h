@@ -85,7 +85,9 @@ DG_API const char *dg_last_error(void);
 /* ------------------------------------------------------------------------------------------------
  * Tensors
  *
- * A tensor is a borrowed view: the library reads the struct during the call and keeps nothing.
+ * A tensor is a borrowed view: the library reads the struct during the call and keeps nothing.  data is
+ * aligned to its element; it may be NULL if there are no elements.  Strides that no element uses (of a
+ * size of 0 or 1) do not matter.
  */
 typedef enum dg_type {
     DG_TYPE_NONE = 0,
@@ -160,6 +162,9 @@ struct dg_scaled {
 /* ------------------------------------------------------------------------------------------------
  * Contexts
  *
+ * (Structs that begin with struct_size may grow in later versions: fields that an older program lacks
+ * take their default, and a field that an older library lacks must be 0, or the call is refused.)
+ *
  * A context is one executor (a GPU, or the CPU's thread pool) with its settings.  Any number of
  * threads may use one context at the same time; results do not depend on who else does.  Contexts
  * share nothing but the compiled-kernel cache on disk.
@@ -220,13 +225,15 @@ DG_API int32_t dg_context_num_sms(const dg_context *context);
  *   tt     [k, m]     [n, k]
  *
  *   a   DG_E4M3, one scale per row of m and 128 of k: block 1 x 128 in [m, k] (128 x 1 in [k, m])
- *   b   DG_E4M3, scales of 128 of n x 128 of k, or of 1 of n x 128 of k
- *   d   [m, n] DG_BF16 or DG_F32, rows of stride-1 elements ("oracle" also writes DG_F64)
+ *   b   DG_E4M3, scales of 128 of n x 128 of k, or of 1 of n x 128 of k (written as values are: 128 x 1
+ *       in [k, n]); their type is that of a's scales
+ *   d   [m, n] DG_BF16 or DG_F32, rows of stride-1 elements that do not overlap ("oracle" also writes
+ *       DG_F64)
  *   c   NULL, or [m, n] of d's type: any strides if it shares no byte with d; the same pointer and
  *       strides as d to accumulate in place; any other overlap is not detected and undefined
  *
- * Any m, n, k >= 0.  Values need stride 1 along one of their two dimensions; the other stride is free.
- * m == 0 or n == 0: nothing is read or written.  k == 0: D = C, or zeros without C.
+ * Any m, n, k >= 0 whose products fit 64 bits.  Values need stride 1 along one of their two dimensions;
+ * the other stride is free, 0 included.  m == 0 or n == 0: nothing is read or written.  k == 0: D = C, or zeros without C.
  *
  * Arithmetic: for each 128 of k the products are summed exactly enough for FP32, then
  * `total += (sf_a * sf_b) * block` in FP32 (fused), k ascending, then C is added in FP32, and one
@@ -292,8 +299,8 @@ DG_API dg_status dg_fp8_gemm_tt(dg_context *context, const struct dg_scaled *a, 
  * a power of two if asked; q = round to nearest even of x * (1 / scale).  A block cut off by the edge
  * counts as padded with zeros.  NaN becomes NaN; values beyond 448 after scaling (from an Inf in the
  * block) become NaN, as E4M3 has no infinity.  DG_UE8M0X4 scales are packed along columns (per_channel:
- * rows), missing ones are 0, and need DG_SCALE_POWER_OF_TWO.  Strides as for GEMM; q and scales must
- * not overlap x.
+ * rows), missing ones are 0, and need DG_SCALE_POWER_OF_TWO.  Strides of x and q as for GEMM, of scales
+ * any; no byte may belong to two elements of the outputs q and scales, or to one of them and x.
  */
 typedef enum dg_scale_rounding {
     DG_SCALE_EXACT = 0,        /* amax / 448 as it is */
@@ -310,7 +317,7 @@ DG_API dg_status dg_quantize_per_block(dg_context *context, const struct dg_tens
                                        const struct dg_tensor *q, const struct dg_tensor *scales,
                                        dg_scale_rounding rounding, void *stream);
 
-/* x[r][c] = values * scale in FP32, rounded once to x's type (DG_F32 or DG_BF16).  Blocks of 1x128,
+/* x[r][c] = values * scale in FP32, rounded once to x's type (DG_F32 or DG_BF16), apart from q.  Blocks of 1x128,
  * 128x1 and 128x128; DG_UE8M0X4 scales are packed along columns, for 128x1 blocks along rows. */
 DG_API dg_status dg_dequantize(dg_context *context, const struct dg_scaled *q, const struct dg_tensor *x,
                                void *stream);
@@ -322,14 +329,16 @@ DG_API dg_status dg_dequantize(dg_context *context, const struct dg_scaled *q, c
  *
  *     fp8_gemm_nt m=64 n=2112 k=7168 out=bf16
  *
- *   out=bf16|fp32            type of D                              (bf16)
+ *   out=bf16|fp32|fp64       type of D; fp64 for "oracle" only      (bf16)
  *   c=none|separate|inplace  what is added                          (none)
  *   sfb=128|1                rows of n per scale of B               (128)
  *   sf=fp32|ue8m0            type of the scales                     (fp32)
  *   sfa_layout=k|mn          which dimension of A's scales has stride 1: k is row-major   (k)
  *   sfb_layout=k|mn          the same for B's                       (k)
  *   a=k|mn  b=k|mn           which dimension of the values has stride 1  (as the name's letters say)
- *   lda= ldb= ldd=           stride of the other dimension, elements     (no gap)
+ *   lda= ldb= ldd=           stride of the other dimension, elements     (no gap, and no less)
+ *
+ * m, n and k are required; each key comes once, in any order.
  */
 typedef enum dg_op {
     DG_OP_NONE = 0,
@@ -342,6 +351,8 @@ typedef enum dg_op {
 typedef enum dg_major { DG_K_MAJOR = 0, DG_MN_MAJOR = 1 } dg_major;
 typedef enum dg_c_mode { DG_C_NONE = 0, DG_C_SEPARATE = 1, DG_C_IN_PLACE = 2 } dg_c_mode;
 
+/* Where 0 is no value, a field of 0 takes the default above.  The majors have no such default: they are
+ * DG_K_MAJOR unless set. */
 struct dg_problem {
     dg_op op;
     dg_type d_type;
@@ -354,7 +365,8 @@ struct dg_problem {
     dg_major sfa_major, sfb_major;
 };
 
-/* Reads a line.  DG_INVALID_ARGUMENT names the word it did not understand and what would do. */
+/* Reads a line and fills in every field, with the strides that are used.  DG_INVALID_ARGUMENT names the
+ * word it did not understand and what would do. */
 DG_API dg_status dg_problem_parse(const char *text, struct dg_problem *problem);
 /* Writes the shortest line that reads back as the same problem, always ended with 0, cut to fit.
  * Returns the length of the whole line. */

@@ -12,8 +12,7 @@
 #define COLD __attribute__((cold, noinline))
 #define LL(x) ((long long)(x))
 
-// --- texts
-// -----------------------------------------------------------------------------------------
+// --- texts ---
 
 COLD static dg_status fail_type(const char *name, dg_type type, unsigned types)
 {
@@ -57,8 +56,7 @@ COLD static dg_status fail_stride(const struct dg_checked *matrix, const char *r
                    matrix->name, LL(stride[0]), LL(stride[1]), LL(shape[0]), LL(shape[1]), rule);
 }
 
-// --- matrices
-// --------------------------------------------------------------------------------------
+// --- matrices ---
 
 static dg_status check_extent(const char *name, const struct dg_tensor *tensor,
                               const struct dg_checked *c)
@@ -164,8 +162,7 @@ dg_status dg_check_shape(const struct dg_checked *matrix, int64_t rows, int64_t 
     return DG_OK;
 }
 
-// --- scales
-// ----------------------------------------------------------------------------------------
+// --- scales ---
 
 COLD static dg_status fail_scale_shape(const struct dg_checked *scales,
                                        const struct dg_scale_rule *rule, int64_t rows,
@@ -203,8 +200,7 @@ dg_status dg_check_scales(const char *name, const struct dg_tensor *tensor,
     return DG_OK;
 }
 
-// --- separation
-// ------------------------------------------------------------------------------------
+// --- separation ---
 
 // Addresses and extents may each take 63 bits, their sums more.
 typedef __int128 wide;

@@ -10,8 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// --- options
-// ---------------------------------------------------------------------------------------
+// --- options ---
 
 dg_status dg_options_read(const char *name, const void *options, void *defaults, size_t size)
 {
@@ -52,8 +51,7 @@ static dg_status check_options(const struct dg_context_options *options)
     return DG_OK;
 }
 
-// --- choice of the backend
-// -------------------------------------------------------------------------
+// --- choice of the backend ---
 
 static int is_available(const struct dg_backend *backend, const struct dg_context_options *options,
                         struct dg_strbuf *why_not)
@@ -118,8 +116,7 @@ static dg_status choose_backend(const struct dg_context_options *options,
                 : choose_first(options, chosen);
 }
 
-// --- life
-// ------------------------------------------------------------------------------------------
+// --- life ---
 
 static dg_status bound_sms(dg_context *context, const char *name, int32_t num_sms)
 {
@@ -197,8 +194,7 @@ int32_t dg_context_num_sms(const dg_context *context)
     return context ? atomic_load(&((dg_context *)context)->num_sms) : 0;
 }
 
-// --- plans
-// -----------------------------------------------------------------------------------------
+// --- plans ---
 
 static void add_fact(void *user, const char *section, const char *key, const char *value)
 {

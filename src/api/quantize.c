@@ -109,8 +109,7 @@ dg_status dg_quantize_per_block(dg_context *context, const struct dg_tensor *x,
     return named_quantize(&per_block, context, x, q, scales, rounding, stream);
 }
 
-// --- back
-// ------------------------------------------------------------------------------------------
+// --- back ---
 
 static dg_status find_granularity(const struct dg_scaled *q, const struct granularity **found)
 {

@@ -76,8 +76,24 @@ static struct dg_problem defaults_of(dg_op op)
     return problem;
 }
 
-// --- reading
-// ---------------------------------------------------------------------------------------
+// Text of limited room.
+struct line {
+    char *text;
+    size_t capacity, length; // length of the whole line, also of what was cut
+};
+
+__attribute__((format(printf, 2, 3))) static void add(struct line *line, const char *format, ...)
+{
+    bool room = line->length < line->capacity;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(room ? line->text + line->length : NULL,
+                           room ? line->capacity - line->length : 0, format, arguments);
+    va_end(arguments);
+    line->length += length > 0 ? (size_t)length : 0;
+}
+
+// --- reading ---
 
 struct piece {
     const char *text;
@@ -106,19 +122,18 @@ static struct piece next_word(const char **text)
 static dg_status read_op(const char **text, dg_op *op)
 {
     struct piece piece = next_word(text);
-    char known[256] = "";
-    size_t length = 0;
+    char names[256] = "";
+    struct line known = {names, sizeof names, 0};
     for (int i = DG_OP_NONE + 1; dg_problem_op((dg_op)i); i++) {
         const char *name = dg_problem_op((dg_op)i)->name;
         if (equals(piece, name)) {
             *op = (dg_op)i;
             return DG_OK;
         }
-        length += (size_t)snprintf(known + length, sizeof known - length, "%s%s",
-                                   length ? ", " : "", name);
+        add(&known, "%s%s", known.length ? ", " : "", name);
     }
     return dg_fail(DG_INVALID_ARGUMENT, "problem: unknown operation `%.*s`: must be one of %s",
-                   shown(piece), piece.text, known);
+                   shown(piece), piece.text, known.text);
 }
 
 static const struct key *find_key(struct piece name)
@@ -150,30 +165,28 @@ static dg_status read_number(struct piece word, struct piece value, int64_t *num
 static dg_status read_choice(struct piece word, struct piece value, const struct word *words,
                              int32_t *choice)
 {
-    char known[64] = "";
-    size_t length = 0;
+    char texts[64] = "";
+    struct line known = {texts, sizeof texts, 0};
     for (; words->text; words++) {
         if (equals(value, words->text)) {
             *choice = words->value;
             return DG_OK;
         }
-        length += (size_t)snprintf(known + length, sizeof known - length, "%s%s",
-                                   length ? ", " : "", words->text);
+        add(&known, "%s%s", known.length ? ", " : "", words->text);
     }
     return dg_fail(DG_INVALID_ARGUMENT, "problem: `%.*s`: the value must be one of %s", shown(word),
-                   word.text, known);
+                   word.text, known.text);
 }
 
 static dg_status fail_unknown_key(struct piece word)
 {
-    char known[128] = "";
-    for (int i = 0; i < NUM_KEYS; i++) {
-        strcat(known, i ? " " : "");
-        strcat(known, keys[i].name);
-    }
+    char names[128] = "";
+    struct line known = {names, sizeof names, 0};
+    for (int i = 0; i < NUM_KEYS; i++)
+        add(&known, "%s%s", i ? " " : "", keys[i].name);
     return dg_fail(DG_INVALID_ARGUMENT,
                    "problem: unknown key in `%.*s`: must be key=value with one of %s", shown(word),
-                   word.text, known);
+                   word.text, known.text);
 }
 
 static dg_status read_pair(struct piece word, struct dg_problem *problem, bool *seen)
@@ -214,29 +227,20 @@ dg_status dg_problem_parse(const char *text, struct dg_problem *problem)
     return DG_OK;
 }
 
-// --- writing
-// ---------------------------------------------------------------------------------------
+// --- writing ---
 
-struct line {
-    char *text;
-    size_t capacity, length; // length of the whole line, also of what was cut
-};
-
-__attribute__((format(printf, 2, 3))) static void add(struct line *line, const char *format, ...)
+static size_t size_of(const struct key *key)
 {
-    bool room = line->length < line->capacity;
-    va_list arguments;
-    va_start(arguments, format);
-    int length = vsnprintf(room ? line->text + line->length : NULL,
-                           room ? line->capacity - line->length : 0, format, arguments);
-    va_end(arguments);
-    line->length += length > 0 ? (size_t)length : 0;
+    return key->words ? sizeof(int32_t) : sizeof(int64_t);
 }
 
-static void copy_member(const struct key *key, struct dg_problem *to, const struct dg_problem *from)
+static bool same(const struct dg_problem *x, const struct dg_problem *y)
 {
-    size_t bytes = key->words ? sizeof(int32_t) : sizeof(int64_t);
-    memcpy((char *)to + key->offset, (const char *)from + key->offset, bytes);
+    for (int i = 0; i < NUM_KEYS; i++)
+        if (memcmp((const char *)x + keys[i].offset, (const char *)y + keys[i].offset,
+                   size_of(&keys[i])) != 0)
+            return false;
+    return x->op == y->op;
 }
 
 // Does the line without this key, and without those already left out, still mean `problem`?
@@ -245,9 +249,9 @@ static bool can_omit(int omitted, const bool *written, const struct dg_problem *
     struct dg_problem trial = defaults_of(problem->op), complete;
     for (int i = 0; i < NUM_KEYS; i++)
         if (written[i] && i != omitted)
-            copy_member(&keys[i], &trial, problem);
-    return dg_problem_complete(&trial, &complete) == DG_OK &&
-           !memcmp(&complete, problem, sizeof complete);
+            memcpy((char *)&trial + keys[i].offset, (const char *)problem + keys[i].offset,
+                   size_of(&keys[i]));
+    return dg_problem_complete(&trial, &complete) == DG_OK && same(&complete, problem);
 }
 
 static void add_pair(struct line *line, const struct key *key, const struct dg_problem *problem)

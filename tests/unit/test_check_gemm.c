@@ -114,7 +114,7 @@ static int is_poisoned(void)
         CHECK(recorded.gemms == gemms_before + 1, "the backend was not called");                   \
     } while (0)
 
-// --- what is refused -------------------------------------------------------------------------------
+// --- what is refused ---
 
 static void test_null_arguments(void)
 {
@@ -335,7 +335,7 @@ static void test_failures_of_the_backend_are_forwarded(void)
     ACCEPTED(t); // a refused plan is not remembered
 }
 
-// --- what is accepted, and what the backend then sees -----------------------------------------------
+// --- what is accepted, and what the backend then sees ---
 
 static void test_four_forms_reach_the_backend_as_nt(void)
 {

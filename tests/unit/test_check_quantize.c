@@ -255,7 +255,7 @@ static void test_empty_matrices_need_no_data(void)
     CHECK(recorded.quantizes == before, "the backend was called");
 }
 
-// --- back ------------------------------------------------------------------------------------------
+// --- back ---
 
 struct back {
     struct dg_scaled q;

@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-// --- options ---------------------------------------------------------------------------------------
+// --- options ---
 
 static void test_options_out_of_range_are_refused(void)
 {
@@ -72,7 +72,7 @@ static void test_options_of_a_newer_header(void)
           dg_last_error());
 }
 
-// --- choice of the backend -------------------------------------------------------------------------
+// --- choice of the backend ---
 
 static void test_the_environment_names_the_backend(void)
 {
@@ -121,7 +121,7 @@ static void test_a_context_lives_and_ends(void)
     CHECK(dg_context_backend(NULL) != NULL, "never NULL");
 }
 
-// --- SMs -------------------------------------------------------------------------------------------
+// --- SMs ---
 
 static void test_bound_on_sms(void)
 {
@@ -163,7 +163,7 @@ static void test_a_cpu_has_no_sms(void)
     CHECK(recorded.opens == recorded.closes, "the device was given back");
 }
 
-// --- looking inside --------------------------------------------------------------------------------
+// --- looking inside ---
 
 struct facts {
     int count, has_version, has_environment, has_backend, has_plan, has_line;
@@ -237,7 +237,7 @@ static void test_prepare_and_workspace(void)
     dg_context_destroy(context);
 }
 
-// --- the memo under threads ------------------------------------------------------------------------
+// --- the memo under threads ---
 
 // Far more problems than the table has room for, from several threads: every plan must be the one of
 // its problem and bound.

@@ -117,7 +117,7 @@ static void test_growing_text(void)
     CHECK(!buffer.data && !buffer.length, "freed");
 }
 
-// --- environment (set in main() before its first use) -----------------------------------------------
+// --- environment (set in main() before its first use) ---
 
 static void test_environment_is_read_once(void)
 {
@@ -148,7 +148,7 @@ static void test_every_variable_is_described(void)
     }
 }
 
-// --- messages --------------------------------------------------------------------------------------
+// --- messages ---
 
 static int num_lines;
 static char lines[8][2048];
