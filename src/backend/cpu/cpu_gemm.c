@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT
+// cpu_gemm.c - the loops around the kernels: tasks, blocks of k, panels, edges and layouts.  Plain C;
+// instruction sets are behind struct dg_cpu_kernels.
+//
+//     task                 some rows x some columns of D, for all of k
+//       for each 128 of k    pack the activations of these rows
+//         for each panel       decode its weights, multiply, add to the panel's totals
+//       for each panel       add C, round, store
+//
+// A thread keeps packed activations, totals and one decoded panel in its caches; weights are read
+// once per task straight from the caller's matrix.  Every total belongs to one task, so neither the
+// cut nor the number of threads changes a bit.
+#include "backend/cpu/cpu_gemm.h"
+
+#include <string.h>
+
+enum {
+    MAX_TASK_ROWS = 192,    // a multiple of every table's tile_rows, and of 16
+    MAX_TASK_COLUMNS = 128, // a multiple of every table's panel_columns
+    TASKS_PER_THREAD = 4,
+    MIN_WORK_PER_THREAD = 1 << 18, // multiply-adds that pay for waking a thread
+};
+
+struct scratch {
+    _Alignas(64) float packed[MAX_TASK_ROWS * CPU_BLOCK_K];
+    _Alignas(64) float totals[MAX_TASK_ROWS * MAX_TASK_COLUMNS];
+    _Alignas(64) float panel[CPU_PANEL_COLUMNS * CPU_BLOCK_K];
+    _Alignas(64) uint8_t codes[CPU_PANEL_COLUMNS * CPU_BLOCK_K];
+    _Alignas(64) float sfa[MAX_TASK_ROWS];
+    _Alignas(64) float sfb[CPU_PANEL_COLUMNS];
+};
+
+struct gemm {
+    const struct dg_cpu_kernels *kernels;
+    const struct dg_problem *problem;
+    const struct dg_gemm_args *args;
+    struct dg_cpu_blocking blocking;
+};
+
+// What one task works on; k_block is the one in progress.
+struct task {
+    const struct gemm *gemm;
+    struct scratch *scratch;
+    int64_t first_row, first_column;
+    int32_t rows, columns;
+    int64_t k_block, k;
+    int32_t num_k; // values of k in this block
+};
+
+static int64_t divide_up(int64_t a, int64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+static int64_t at_most(int64_t value, int64_t limit)
+{
+    return value < limit ? value : limit;
+}
+
+// Copies a block of codes into rows of 128, zeros behind what is there.
+static void copy_codes(uint8_t *out, const struct dg_matrix_view *view, const uint8_t *from,
+                       int32_t rows, int32_t num_k)
+{
+    const int64_t row_stride = view->row_stride, k_stride = view->column_stride;
+    if (num_k < CPU_BLOCK_K)
+        memset(out, 0, (size_t)rows * CPU_BLOCK_K);
+    if (k_stride == 1) {
+        for (int32_t row = 0; row < rows; row++)
+            memcpy(out + row * CPU_BLOCK_K, from + row * row_stride, (size_t)num_k);
+        return;
+    }
+    for (int32_t k = 0; k < num_k; k++)
+        for (int32_t row = 0; row < rows; row++)
+            out[row * CPU_BLOCK_K + k] = from[row * row_stride + k * k_stride];
+}
+
+// Points pointers[count] to 128 codes of k each, from `row` on.  Pointers past the last of `rows` rows
+// repeat it: what comes of them is never stored.
+static void find_rows(const struct task *task, const struct dg_matrix_view *view, int64_t row,
+                      int32_t rows, int32_t count, const uint8_t **pointers)
+{
+    const uint8_t *from = (const uint8_t *)view->data + row * view->row_stride +
+                          task->k * view->column_stride;
+    int64_t stride = view->row_stride;
+    if (view->column_stride != 1 || task->num_k < CPU_BLOCK_K) {
+        copy_codes(task->scratch->codes, view, from, rows, task->num_k);
+        from = task->scratch->codes;
+        stride = CPU_BLOCK_K;
+    }
+    for (int32_t i = 0; i < count; i++)
+        pointers[i] = from + (i < rows ? i : rows - 1) * stride;
+}
+
+static void pack_activations(const struct task *task)
+{
+    const struct dg_gemm_args *args = task->gemm->args;
+    const dg_type sf_type = task->gemm->problem->sf_type;
+    const uint8_t *pointers[CPU_PACK_ROWS];
+    for (int32_t row = 0; row < task->rows; row += CPU_PACK_ROWS) {
+        const int32_t count = (int32_t)at_most(task->rows - row, CPU_PACK_ROWS);
+        find_rows(task, &args->a, task->first_row + row, count, count, pointers);
+        task->gemm->kernels->pack_rows(task->scratch->packed, row, pointers, count);
+    }
+    for (int32_t row = 0; row < task->rows; row++)
+        task->scratch->sfa[row] =
+            dg_cpu_load_scale(&args->sfa, sf_type, task->first_row + row, task->k_block);
+}
+
+// The same rows of the next 128 of k, which this thread wants after the other panels.
+static void prefetch_next(const struct task *task, int64_t row, int32_t rows)
+{
+    const struct dg_matrix_view *b = &task->gemm->args->b;
+    const int64_t next = task->k + CPU_BLOCK_K;
+    if (b->column_stride != 1 || next + CPU_BLOCK_K > task->gemm->problem->k)
+        return;
+    const uint8_t *codes = (const uint8_t *)b->data + row * b->row_stride + next;
+    for (int32_t i = 0; i < rows; i++, codes += b->row_stride) {
+        __builtin_prefetch(codes, 0, 2);
+        __builtin_prefetch(codes + 64, 0, 2);
+    }
+}
+
+static void decode_weights(const struct task *task, int64_t row, int32_t rows)
+{
+    const struct dg_cpu_kernels *kernels = task->gemm->kernels;
+    const struct dg_matrix_view *b = &task->gemm->args->b;
+    if (b->row_stride == 1 && rows == kernels->panel_columns && task->num_k % CPU_CHUNK_K == 0) {
+        const uint8_t *codes = (const uint8_t *)b->data + row + task->k * b->column_stride;
+        kernels->decode_panel_mn(task->scratch->panel, codes, b->column_stride, task->num_k);
+        return;
+    }
+    const uint8_t *pointers[CPU_PANEL_COLUMNS];
+    find_rows(task, b, row, rows, kernels->panel_columns, pointers);
+    kernels->decode_panel(task->scratch->panel, pointers);
+    prefetch_next(task, row, rows);
+}
+
+static void load_weight_scales(const struct task *task, int64_t row, int32_t rows)
+{
+    const struct dg_problem *problem = task->gemm->problem;
+    const struct dg_matrix_view *sfb = &task->gemm->args->sfb;
+    const int64_t block = problem->sfb_block_n;
+    const int32_t panel_columns = task->gemm->kernels->panel_columns;
+    float scale = dg_cpu_load_scale(sfb, problem->sf_type, row / block, task->k_block);
+    for (int32_t i = 0; i < panel_columns; i++) {
+        if (i && i < rows && (row + i) % block == 0)
+            scale = dg_cpu_load_scale(sfb, problem->sf_type, (row + i) / block, task->k_block);
+        task->scratch->sfb[i] = scale;
+    }
+}
+
+// Totals of the panel that starts at `column` of the task.
+static float *find_totals(const struct task *task, int32_t column)
+{
+    return task->scratch->totals + (int64_t)column * MAX_TASK_ROWS;
+}
+
+static void multiply_block(const struct task *task)
+{
+    const struct dg_cpu_kernels *kernels = task->gemm->kernels;
+    const int32_t width = kernels->panel_columns;
+    struct scratch *scratch = task->scratch;
+    pack_activations(task);
+    for (int32_t column = 0; column < task->columns; column += width) {
+        const int64_t row = task->first_column + column; // of B
+        const int32_t rows = (int32_t)at_most(task->columns - column, width);
+        decode_weights(task, row, rows);
+        load_weight_scales(task, row, rows);
+        const struct dg_cpu_multiply work = {
+            .packed = scratch->packed,
+            .panel = scratch->panel,
+            .sfa = scratch->sfa,
+            .sfb = scratch->sfb,
+            .total = find_totals(task, column),
+            .rows = task->rows,
+            .num_chunks = (int32_t)divide_up(task->num_k, CPU_CHUNK_K),
+        };
+        kernels->multiply(&work);
+    }
+}
+
+static void *offset(void *data, dg_type type, int64_t elements)
+{
+    return data ? (char *)data + elements * (int64_t)dg_type_bytes(type) : NULL;
+}
+
+static void finish_panel(const struct task *task, int32_t column)
+{
+    const struct dg_cpu_kernels *kernels = task->gemm->kernels;
+    const struct dg_matrix_view *c = &task->gemm->args->c, *d = &task->gemm->args->d;
+    const dg_type type = task->gemm->problem->d_type;
+    const int64_t row = task->first_row, first = task->first_column + column;
+    const struct dg_cpu_finish work = {
+        .total = find_totals(task, column),
+        .rows = task->rows,
+        .columns = (int32_t)at_most(task->columns - column, kernels->panel_columns),
+        .type = type,
+        .d = offset(d->data, type, row * d->row_stride + first),
+        .c = offset(c->data, type, row * c->row_stride + first * c->column_stride),
+        .d_stride = d->row_stride,
+        .c_row_stride = c->row_stride,
+        .c_column_stride = c->column_stride,
+    };
+    kernels->finish(&work);
+}
+
+static void run_task(const void *argument, void *scratch, int64_t index)
+{
+    const struct gemm *gemm = argument;
+    const struct dg_cpu_blocking *blocking = &gemm->blocking;
+    const struct dg_problem *problem = gemm->problem;
+    const int64_t first_row = index % blocking->num_row_tasks * blocking->task_rows;
+    const int64_t first_column = index / blocking->num_row_tasks * blocking->task_columns;
+    struct task task = {
+        .gemm = gemm,
+        .scratch = scratch,
+        .first_row = first_row,
+        .first_column = first_column,
+        .rows = (int32_t)at_most(problem->m - first_row, blocking->task_rows),
+        .columns = (int32_t)at_most(problem->n - first_column, blocking->task_columns),
+    };
+    const int32_t width = gemm->kernels->panel_columns;
+    for (int32_t column = 0; column < task.columns; column += width)
+        memset(find_totals(&task, column), 0, sizeof(float) * (size_t)(task.rows * width));
+    for (task.k = 0; task.k < problem->k; task.k += CPU_BLOCK_K, task.k_block++) {
+        task.num_k = (int32_t)at_most(problem->k - task.k, CPU_BLOCK_K);
+        multiply_block(&task);
+    }
+    for (int32_t column = 0; column < task.columns; column += width)
+        finish_panel(&task, column);
+}
+
+size_t dg_cpu_scratch_bytes(void)
+{
+    return sizeof(struct scratch);
+}
+
+// The largest tasks that still leave every thread several, and all about equal.
+void dg_cpu_choose_blocking(const struct dg_problem *problem, const struct dg_cpu_kernels *kernels,
+                            int32_t num_threads, struct dg_cpu_blocking *blocking)
+{
+    const int64_t m = problem->m, n = problem->n, width = kernels->panel_columns;
+    const double work = (double)m * (double)n * (double)problem->k;
+    if (num_threads > work / MIN_WORK_PER_THREAD)
+        num_threads = 1 + (int32_t)(work / MIN_WORK_PER_THREAD);
+
+    int64_t row_tasks = divide_up(m, MAX_TASK_ROWS);
+    const int64_t rows = divide_up(divide_up(m, row_tasks), kernels->tile_rows) * kernels->tile_rows;
+    row_tasks = divide_up(m, rows);
+
+    int64_t column_tasks = divide_up(n, MAX_TASK_COLUMNS);
+    if (num_threads > 1 && row_tasks * column_tasks < TASKS_PER_THREAD * num_threads)
+        column_tasks = divide_up(TASKS_PER_THREAD * num_threads, row_tasks);
+    const int64_t columns = divide_up(divide_up(n, column_tasks), width) * width;
+    column_tasks = divide_up(n, columns);
+
+    *blocking = (struct dg_cpu_blocking){
+        .task_rows = rows,
+        .task_columns = columns,
+        .num_row_tasks = row_tasks,
+        .num_column_tasks = column_tasks,
+        .num_threads = (int32_t)at_most(num_threads, row_tasks * column_tasks),
+    };
+}
+
+dg_status dg_cpu_gemm(const struct dg_cpu_state *state, const struct dg_problem *problem,
+                      const struct dg_gemm_args *args)
+{
+    struct gemm gemm = {.kernels = state->kernels, .problem = problem, .args = args};
+    dg_cpu_choose_blocking(problem, state->kernels, state->num_threads, &gemm.blocking);
+    const struct dg_cpu_job job = {
+        .run = run_task,
+        .argument = &gemm,
+        .num_tasks = gemm.blocking.num_row_tasks * gemm.blocking.num_column_tasks,
+        .max_threads = gemm.blocking.num_threads,
+    };
+    return dg_cpu_pool_run(state->pool, &job);
+}
+
+void dg_cpu_fill(const struct dg_problem *problem, const struct dg_gemm_args *args)
+{
+    const struct dg_matrix_view *c = &args->c, *d = &args->d;
+    const size_t bytes = dg_type_bytes(problem->d_type);
+    for (int64_t row = 0; row < problem->m; row++) {
+        char *to = offset(d->data, problem->d_type, row * d->row_stride);
+        const char *from = offset(c->data, problem->d_type, row * c->row_stride);
+        if (!from)
+            memset(to, 0, (size_t)problem->n * bytes);
+        else
+            for (int64_t column = 0; column < problem->n; column++)
+                memmove(to + column * (int64_t)bytes,
+                        from + column * c->column_stride * (int64_t)bytes, bytes);
+    }
+}
