@@ -122,7 +122,7 @@ dg_status dg_cpu_open(const struct dg_context_options *options, const struct dg_
                       struct dg_device *device, void **state)
 {
     const struct dg_cpu_kernels *kernels;
-    int32_t num_threads;
+    int32_t num_threads = 1;
     DG_TRY(choose_kernels(options, &kernels));
     DG_TRY(choose_threads(options, &num_threads));
     struct dg_cpu_state *made = calloc(1, sizeof *made);

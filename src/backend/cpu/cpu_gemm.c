@@ -12,6 +12,8 @@
 // cut nor the number of threads changes a bit.
 #include "backend/cpu/cpu_gemm.h"
 
+#include "base/overflow.h"
+
 #include <string.h>
 
 enum {
@@ -30,6 +32,8 @@ struct scratch {
     _Alignas(64) float sfb[CPU_PANEL_COLUMNS];
 };
 
+_Static_assert(sizeof(struct scratch) >= CPU_MIN_SCRATCH_BYTES, "every job shares this scratch");
+
 struct gemm {
     const struct dg_cpu_kernels *kernels;
     const struct dg_problem *problem;
@@ -46,11 +50,6 @@ struct task {
     int64_t k_block, k;
     int32_t num_k; // values of k in this block
 };
-
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
-}
 
 static int64_t at_most(int64_t value, int64_t limit)
 {
@@ -173,7 +172,7 @@ static void multiply_block(const struct task *task)
             .sfb = scratch->sfb,
             .total = find_totals(task, column),
             .rows = task->rows,
-            .num_chunks = (int32_t)divide_up(task->num_k, CPU_CHUNK_K),
+            .num_chunks = (int32_t)dg_ceil_div(task->num_k, CPU_CHUNK_K),
         };
         kernels->multiply(&work);
     }
@@ -244,15 +243,15 @@ void dg_cpu_choose_blocking(const struct dg_problem *problem, const struct dg_cp
     if (num_threads > work / MIN_WORK_PER_THREAD)
         num_threads = 1 + (int32_t)(work / MIN_WORK_PER_THREAD);
 
-    int64_t row_tasks = divide_up(m, MAX_TASK_ROWS);
-    const int64_t rows = divide_up(divide_up(m, row_tasks), kernels->tile_rows) * kernels->tile_rows;
-    row_tasks = divide_up(m, rows);
+    int64_t row_tasks = dg_ceil_div(m, MAX_TASK_ROWS);
+    const int64_t rows = dg_ceil_div(dg_ceil_div(m, row_tasks), kernels->tile_rows) * kernels->tile_rows;
+    row_tasks = dg_ceil_div(m, rows);
 
-    int64_t column_tasks = divide_up(n, MAX_TASK_COLUMNS);
+    int64_t column_tasks = dg_ceil_div(n, MAX_TASK_COLUMNS);
     if (num_threads > 1 && row_tasks * column_tasks < TASKS_PER_THREAD * num_threads)
-        column_tasks = divide_up(TASKS_PER_THREAD * num_threads, row_tasks);
-    const int64_t columns = divide_up(divide_up(n, column_tasks), width) * width;
-    column_tasks = divide_up(n, columns);
+        column_tasks = dg_ceil_div(TASKS_PER_THREAD * num_threads, row_tasks);
+    const int64_t columns = dg_ceil_div(dg_ceil_div(n, column_tasks), width) * width;
+    column_tasks = dg_ceil_div(n, columns);
 
     *blocking = (struct dg_cpu_blocking){
         .task_rows = rows,

@@ -8,6 +8,8 @@
 #include "backend/cpu/cpu_kernels.h"
 #include "backend/cpu/cpu_threads.h"
 
+enum { CPU_MIN_SCRATCH_BYTES = 1 << 17 }; // what any job may count on
+
 struct dg_cpu_state {
     const struct dg_cpu_kernels *kernels;
     struct dg_cpu_pool *pool;
