@@ -99,10 +99,10 @@ static dg_status choose_kernels(const struct dg_context_options *options,
     if (*kernels)
         return DG_OK;
     if (dg_cpu_describe_kernels(isa))
-        return dg_fail(DG_NO_DEVICE, "%s = \"%s\": this CPU cannot run it; \"%s\" is its best", source,
-                       isa, dg_cpu_find_kernels(NULL)->isa);
-    return dg_fail(DG_INVALID_ARGUMENT, "%s = \"%s\": must be \"c\", \"avx2\" or \"avx512\"", source,
-                   isa);
+        return dg_fail(DG_NO_DEVICE, "%s = \"%s\": this CPU cannot run it; \"%s\" is its best",
+                       source, isa, dg_cpu_find_kernels(NULL)->isa);
+    return dg_fail(DG_INVALID_ARGUMENT, "%s = \"%s\": must be \"c\", \"avx2\" or \"avx512\"",
+                   source, isa);
 }
 
 static dg_status choose_threads(const struct dg_context_options *options, int32_t *num_threads)
@@ -194,13 +194,15 @@ static void explain(const struct dg_problem *problem, const struct dg_device *de
     dg_cpu_choose_blocking(problem, kernels, device->num_threads, &blocking);
     tell(callback, user, "kernel", "cpu_fp8_gemm");
     tell(callback, user, "isa", "%s", kernels->isa);
-    tell(callback, user, "threads", "%d of %d", (int)blocking.num_threads, (int)device->num_threads);
+    tell(callback, user, "threads", "%d of %d", (int)blocking.num_threads,
+         (int)device->num_threads);
     tell(callback, user, "tile", "%d x %d x %d", (int)kernels->tile_rows,
          (int)kernels->panel_columns, CPU_BLOCK_K);
     tell(callback, user, "partition", "%" PRId64 " x %" PRId64 " tasks of %" PRId64 " x %" PRId64,
          blocking.num_row_tasks, blocking.num_column_tasks, blocking.task_rows,
          blocking.task_columns);
-    tell(callback, user, "scratch bytes", "%zu", dg_cpu_scratch_bytes() * (size_t)blocking.num_threads);
+    tell(callback, user, "scratch bytes", "%zu",
+         dg_cpu_scratch_bytes() * (size_t)blocking.num_threads);
 }
 
 static dg_status gemm(void *state, const struct dg_problem *problem, const struct dg_plan *plan,

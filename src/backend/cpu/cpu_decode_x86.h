@@ -14,8 +14,8 @@
 #include <immintrin.h>
 #include <stdbool.h>
 
-#define WEIGHT_FACTOR 1.0f          // decoded weights are 2^-8 times their value
-#define ACTIVATION_FACTOR 0x1p16f   // decoded activations are 2^8 times theirs
+#define WEIGHT_FACTOR 1.0f        // decoded weights are 2^-8 times their value
+#define ACTIVATION_FACTOR 0x1p16f // decoded activations are 2^8 times theirs
 
 // Bytes in the upper half of each 16-bit lane to FP16.
 TARGET static inline __m256i halves_from_upper_bytes(__m256i upper)

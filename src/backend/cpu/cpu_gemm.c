@@ -78,8 +78,8 @@ static void copy_codes(uint8_t *out, const struct dg_matrix_view *view, const ui
 static void find_rows(const struct task *task, const struct dg_matrix_view *view, int64_t row,
                       int32_t rows, int32_t count, const uint8_t **pointers)
 {
-    const uint8_t *from = (const uint8_t *)view->data + row * view->row_stride +
-                          task->k * view->column_stride;
+    const uint8_t *from =
+        (const uint8_t *)view->data + row * view->row_stride + task->k * view->column_stride;
     int64_t stride = view->row_stride;
     if (view->column_stride != 1 || task->num_k < CPU_BLOCK_K) {
         copy_codes(task->scratch->codes, view, from, rows, task->num_k);
@@ -244,7 +244,8 @@ void dg_cpu_choose_blocking(const struct dg_problem *problem, const struct dg_cp
         num_threads = 1 + (int32_t)(work / MIN_WORK_PER_THREAD);
 
     int64_t row_tasks = dg_ceil_div(m, MAX_TASK_ROWS);
-    const int64_t rows = dg_ceil_div(dg_ceil_div(m, row_tasks), kernels->tile_rows) * kernels->tile_rows;
+    const int64_t rows =
+        dg_ceil_div(dg_ceil_div(m, row_tasks), kernels->tile_rows) * kernels->tile_rows;
     row_tasks = dg_ceil_div(m, rows);
 
     int64_t column_tasks = dg_ceil_div(n, MAX_TASK_COLUMNS);

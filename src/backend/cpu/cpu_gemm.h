@@ -42,12 +42,12 @@ dg_status dg_cpu_open(const struct dg_context_options *options, const struct dg_
 void dg_cpu_close(void *state);
 
 // One scale of a matrix of scales; packed ones are packed along columns.
-static inline float dg_cpu_load_scale(const struct dg_matrix_view *scales, dg_type type, int64_t row,
-                                      int64_t column)
+static inline float dg_cpu_load_scale(const struct dg_matrix_view *scales, dg_type type,
+                                      int64_t row, int64_t column)
 {
     if (type == DG_F32)
-        return ((const float *)
-                    scales->data)[row * scales->row_stride + column * scales->column_stride];
+        return (
+            (const float *)scales->data)[row * scales->row_stride + column * scales->column_stride];
     const int64_t word = row * scales->row_stride + column / 4 * scales->column_stride;
     return cpu_from_ue8m0(
         (uint8_t)(((const uint32_t *)scales->data)[word] >> 8 * (unsigned)(column % 4)));

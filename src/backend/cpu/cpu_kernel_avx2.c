@@ -112,7 +112,8 @@ TARGET static inline __m256i encode_8(__m256 value)
     const __m256i bias = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7ffff));
     const __m256i normal = _mm256_srli_epi32(_mm256_add_epi32(rebiased, bias), 20);
     const __m256 shifted = _mm256_add_ps(_mm256_castsi256_ps(magnitude), _mm256_set1_ps(0x1p14f));
-    const __m256i subnormal = _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(0x46800000));
+    const __m256i subnormal =
+        _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(0x46800000));
     const __m256i is_small = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x3c800000), magnitude);
     const __m256i is_large = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x43efffff));
     __m256i code = _mm256_blendv_epi8(normal, subnormal, is_small);
@@ -129,8 +130,8 @@ TARGET void dg_cpu_encode_avx2(uint8_t *q, const float *x, float factor, int32_t
         const __m256i high = encode_8(_mm256_mul_ps(_mm256_loadu_ps(x + i + 8), factors));
         // Packing works within lanes: 0-3 8-11 | 4-7 12-15, put in order by the permutation.
         const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
-        const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words),
-                                               _mm256_extracti128_si256(words, 1));
+        const __m128i bytes =
+            _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
         _mm_storeu_si128((__m128i *)(q + i), bytes);
     }
     dg_cpu_encode_c(q + i, x + i, factor, count - i);

@@ -91,7 +91,8 @@ static inline float finish_number(float value, const void *c, dg_type type, int6
     return value == value ? value : cpu_bits_float(0x7fc00000);
 }
 
-void dg_cpu_finish_edge(const struct dg_cpu_finish *work, int32_t first_column, int32_t total_stride)
+void dg_cpu_finish_edge(const struct dg_cpu_finish *work, int32_t first_column,
+                        int32_t total_stride)
 {
     for (int32_t row = 0; row < work->rows; row++) {
         const float *total = (const float *)work->total + (int64_t)row * total_stride;

@@ -21,21 +21,21 @@
 #include <stdint.h>
 
 enum {
-    CPU_BLOCK_K = 128,    // values of k that share a scale
-    CPU_CHUNK_K = 32,     // values of k that share an even and an odd sum
-    CPU_PACK_ROWS = 16,   // most rows of one pack_rows call
+    CPU_BLOCK_K = 128,      // values of k that share a scale
+    CPU_CHUNK_K = 32,       // values of k that share an even and an odd sum
+    CPU_PACK_ROWS = 16,     // most rows of one pack_rows call
     CPU_PANEL_COLUMNS = 32, // most columns of a panel
 };
 
 // One panel of weights times some rows of activations over one 128-block.
 struct dg_cpu_multiply {
-    const void *packed;  // activations, as pack_rows left them
-    const void *panel;   // weights, as decode_panel left them
-    const float *sfa;    // one scale per row
-    const float *sfb;    // one scale per column of the panel
-    void *total;         // FP32 sums so far, [rows][panel_columns] or as the table likes
+    const void *packed; // activations, as pack_rows left them
+    const void *panel;  // weights, as decode_panel left them
+    const float *sfa;   // one scale per row
+    const float *sfb;   // one scale per column of the panel
+    void *total;        // FP32 sums so far, [rows][panel_columns] or as the table likes
     int32_t rows;
-    int32_t num_chunks;  // 1 to 4
+    int32_t num_chunks; // 1 to 4
 };
 
 // Sums of one panel on their way to D.
@@ -87,7 +87,8 @@ const struct dg_cpu_kernels *dg_cpu_describe_kernels(const char *isa);
 
 // The plain C versions that other tables use for edges: columns from first_column on, of sums whose
 // rows are total_stride apart.
-void dg_cpu_finish_edge(const struct dg_cpu_finish *work, int32_t first_column, int32_t total_stride);
+void dg_cpu_finish_edge(const struct dg_cpu_finish *work, int32_t first_column,
+                        int32_t total_stride);
 float dg_cpu_find_amax_c(const float *x, int32_t count);
 void dg_cpu_encode_c(uint8_t *q, const float *x, float factor, int32_t count);
 #if defined(__x86_64__)

@@ -54,7 +54,8 @@ static void sum_block(struct scratch *scratch, int64_t num_k)
 #if defined(__x86_64__)
 #include "backend/cpu/cpu_features.h"
 
-__attribute__((target("avx2,fma"))) static void sum_block_avx2(struct scratch *scratch, int64_t num_k)
+__attribute__((target("avx2,fma"))) static void sum_block_avx2(struct scratch *scratch,
+                                                               int64_t num_k)
 {
     sum_block_inline(scratch, num_k);
 }
@@ -159,7 +160,8 @@ static dg_status gemm(void *state, const struct dg_problem *problem, const struc
         dg_cpu_fill(problem, args);
     if (plan->kernel != DG_KERNEL_ORACLE)
         return DG_OK;
-    _Static_assert(sizeof(struct scratch) <= CPU_MIN_SCRATCH_BYTES, "the pool's scratch is for all");
+    _Static_assert(sizeof(struct scratch) <= CPU_MIN_SCRATCH_BYTES,
+                   "the pool's scratch is for all");
     const struct dg_cpu_state *cpu = state;
     const struct oracle oracle = {
         .problem = problem,

@@ -45,8 +45,8 @@ static struct strip find_strip(const struct quantize *work, int64_t index)
 }
 
 // One row of the strip as FP32: in place where it is that already, else through the buffer.
-static const float *load_row(const struct dg_quantize_args *args, const struct strip *strip, int32_t row,
-                             float *buffer)
+static const float *load_row(const struct dg_quantize_args *args, const struct strip *strip,
+                             int32_t row, float *buffer)
 {
     const int64_t step = args->x.column_stride;
     const int64_t from = (strip->row + row) * args->x.row_stride + strip->column * step;
@@ -96,7 +96,8 @@ static uint8_t *find_packed_byte(const struct dg_quantize_args *args, int64_t ro
 
 // Stores scale (row, column) of the matrix of scales.  Packed ones are written byte by byte, as their
 // neighbours in the word may belong to other threads; the last one clears the rest of its word.
-static void store_scale(const struct dg_quantize_args *args, int64_t row, int64_t column, float scale)
+static void store_scale(const struct dg_quantize_args *args, int64_t row, int64_t column,
+                        float scale)
 {
     if (args->scale_type == DG_F32) {
         const struct dg_matrix_view *scales = &args->scales;
@@ -109,10 +110,12 @@ static void store_scale(const struct dg_quantize_args *args, int64_t row, int64_
     const int64_t last = (args->pack_rows ? rows : columns) - 1;
     *find_packed_byte(args, row, column) = (uint8_t)(cpu_float_bits(scale) >> 23);
     for (const bool is_last = along == last; is_last && ++along % 4 != 0;)
-        *find_packed_byte(args, args->pack_rows ? along : row, args->pack_rows ? column : along) = 0;
+        *find_packed_byte(args, args->pack_rows ? along : row, args->pack_rows ? column : along) =
+            0;
 }
 
-static void find_scales(const struct quantize *work, const struct strip *strip, struct buffer *buffer)
+static void find_scales(const struct quantize *work, const struct strip *strip,
+                        struct buffer *buffer)
 {
     const struct dg_quantize_args *args = work->args;
     const int32_t count = args->block_columns == 1 ? strip->columns : 1;
@@ -124,7 +127,8 @@ static void find_scales(const struct quantize *work, const struct strip *strip, 
     }
 }
 
-static void store_codes(const struct quantize *work, const struct strip *strip, struct buffer *buffer)
+static void store_codes(const struct quantize *work, const struct strip *strip,
+                        struct buffer *buffer)
 {
     const struct dg_matrix_view *q = &work->args->q;
     const bool per_column = work->args->block_columns == 1;
@@ -171,8 +175,8 @@ static void dequantize_strip(const struct dg_quantize_args *args, const struct s
     for (int32_t i = 0; i < strip->rows; i++)
         for (int32_t j = 0; j < strip->columns; j++) {
             const int64_t row = strip->row + i, column = strip->column + j;
-            const uint8_t code = ((const uint8_t *)
-                                      q->data)[row * q->row_stride + column * q->column_stride];
+            const uint8_t code =
+                ((const uint8_t *)q->data)[row * q->row_stride + column * q->column_stride];
             const float scale =
                 load_packed_scale(args, row / args->block_rows, column / args->block_columns);
             const float value = dg_cpu_e4m3_values[code] * scale;

@@ -42,7 +42,7 @@ struct crew {
     bool spins; // false where there are more threads than CPUs
     pthread_mutex_t lock;
     pthread_cond_t work_came, worker_left;
-    struct job_state *jobs;   // oldest first
+    struct job_state *jobs; // oldest first
     struct scratch *scratches;
     _Atomic uint32_t arrivals; // counts jobs, so that a spinning worker sees one come
     int32_t sleepers;

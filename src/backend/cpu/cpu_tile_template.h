@@ -71,17 +71,14 @@
 #define FOLD_BOTH(r) FOLD(r, even_##r##_0, even_##r##_1, odd)
 // part[ROWS] += the sums of one chunk, even and odd k at a time.
 #define DEFINE_SMALL_CHUNK(ROWS)                                                                   \
-    TARGET static void chunk_##ROWS(const float *a, const float *b, float (*part)[PANEL])          \
+    TARGET static void chunk_##ROWS(const float *a, const float *b, float(*part)[PANEL])           \
     {                                                                                              \
         V x, b_0, b_1;                                                                             \
-        REPEAT_##ROWS(DECLARE_EVEN) REPEAT_##ROWS(DECLARE_ODD)                                     \
-        STEP(REPEAT_##ROWS, START_EVEN, 1)                                                         \
-        STEP(REPEAT_##ROWS, START_ODD, 1)                                                          \
-        for (int step = 0; step < CPU_CHUNK_K / 2 - 1; step++) {                                   \
-            STEP(REPEAT_##ROWS, EXTEND_EVEN, 1)                                                    \
-            STEP(REPEAT_##ROWS, EXTEND_ODD, 1)                                                     \
-        }                                                                                          \
-        REPEAT_##ROWS(FOLD_BOTH)                                                                   \
+        REPEAT_##ROWS(DECLARE_EVEN) REPEAT_##ROWS(DECLARE_ODD) STEP(REPEAT_##ROWS, START_EVEN, 1)  \
+            STEP(REPEAT_##ROWS, START_ODD,                                                         \
+                 1) for (int step = 0; step < CPU_CHUNK_K / 2 - 1;                                 \
+                         step++){STEP(REPEAT_##ROWS, EXTEND_EVEN, 1)                               \
+                                     STEP(REPEAT_##ROWS, EXTEND_ODD, 1)} REPEAT_##ROWS(FOLD_BOTH)  \
     }
 
 #define DECLARE_SUM(r) DECLARE(r, sum)
@@ -102,18 +99,16 @@
 // The same in two passes.  They stay functions of their own: compilers that see both in one spill sums
 // inside the loops.
 #define DEFINE_LARGE_CHUNK(ROWS)                                                                   \
-    TARGET static NOINLINE void even_##ROWS(const float *a, const float *b, float (*even)[PANEL])  \
-    {                                                                                              \
+    TARGET static NOINLINE void even_##ROWS(const float *a, const float *b, float(*even)[PANEL]){  \
         SUM_PARITY(REPEAT_##ROWS)                                                                  \
-        REPEAT_##ROWS(KEEP_SUM)                                                                    \
-    }                                                                                              \
-    TARGET static NOINLINE void odd_##ROWS(const float *a, const float *b, float (*even)[PANEL],   \
-                                           float (*part)[PANEL])                                   \
-    {                                                                                              \
+            REPEAT_##ROWS(KEEP_SUM)} TARGET static NOINLINE void odd_##ROWS(const float *a,        \
+                                                                            const float *b,        \
+                                                                            float(*even)[PANEL],   \
+                                                                            float(*part)[PANEL]){  \
         SUM_PARITY(REPEAT_##ROWS)                                                                  \
-        REPEAT_##ROWS(FOLD_SUM)                                                                    \
-    }                                                                                              \
-    TARGET static void chunk_##ROWS(const float *a, const float *b, float (*part)[PANEL])          \
+            REPEAT_##ROWS(FOLD_SUM)} TARGET static void chunk_##ROWS(const float *a,               \
+                                                                     const float *b,               \
+                                                                     float(*part)[PANEL])          \
     {                                                                                              \
         _Alignas(64) float even[ROWS][PANEL];                                                      \
         even_##ROWS(a, b, even);                                                                   \
@@ -179,7 +174,7 @@ static void multiply(const struct dg_cpu_multiply *work)
 
 #define SPIN_START(r)                                                                              \
     sum_##r##_0 = V_SET1((float)(r));                                                              \
-    sum_##r##_1 = V_SET1(-(float)(r) - 1);
+    sum_##r##_1 = V_SET1(-(float)(r)-1);
 #define SPIN_EXTEND(r)                                                                             \
     V_ACCUMULATE(sum_##r##_0, sum_##r##_0, y);                                                     \
     V_ACCUMULATE(sum_##r##_1, sum_##r##_1, y);
@@ -190,14 +185,10 @@ static void multiply(const struct dg_cpu_multiply *work)
 TARGET static double spin_fma(int64_t rounds, float *sink)
 {
     V x = V_SET1(sink[0]), y = V_SET1(sink[1]);
-    SPIN_REPEAT(TILE_ROWS)(DECLARE_SUM)
-    SPIN_REPEAT(TILE_ROWS)(SPIN_START)
-    for (int64_t i = 0; i < rounds; i++) {
-        SPIN_REPEAT(TILE_ROWS)(SPIN_EXTEND)
-        SPIN_REPEAT(TILE_ROWS)(SPIN_EXTEND)
-    }
-    SPIN_REPEAT(TILE_ROWS)(SPIN_JOIN)
-    float joined[LANES];
+    SPIN_REPEAT(TILE_ROWS)
+    (DECLARE_SUM) SPIN_REPEAT(TILE_ROWS)(SPIN_START) for (int64_t i = 0; i < rounds; i++){
+        SPIN_REPEAT(TILE_ROWS)(SPIN_EXTEND) SPIN_REPEAT(TILE_ROWS)(
+            SPIN_EXTEND)} SPIN_REPEAT(TILE_ROWS)(SPIN_JOIN) float joined[LANES];
     V_STORE(joined, x);
     sink[2] = joined[0];
     return (double)rounds * 2 * TILE_ROWS * 2 * LANES * 2;
