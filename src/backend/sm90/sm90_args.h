@@ -6,6 +6,11 @@
 #ifndef DG_SM90_ARGS_H
 #define DG_SM90_ARGS_H
 
+// A CUtensorMap: opaque, 64-byte aligned.
+struct dg_tensor_map {
+    unsigned long long words[16];
+} __attribute__((aligned(64)));
+
 struct dg_sm90_gemm_args {
     // Scales of A and B: element (row, k block) is 4 bytes at row * row_stride + block * k_stride.
     // Packed UE8M0: k_stride counts words of four blocks.
@@ -17,14 +22,19 @@ struct dg_sm90_gemm_args {
     long long d_row_stride, c_row_stride, c_column_stride;
     int m, n, num_k_blocks;
     int c_mode;
-    int d_vector;       // 1: D is made of whole 16-byte pieces: pointer, row stride and n
+    int d_tma;          // 1: D's pointer and rows are 16-byte aligned, so that maps.d describes it
     int sfb_rows;       // rows of B's scale matrix: ceil(n / 128) or n
     // Tiles in units of a cluster, walked in bands of `band` units along m.
     int units_m, units_n, band;
     int flags;          // DG_SM90_...
 };
 
-enum { DG_SM90_C_NONE = 0, DG_SM90_C_READ = 1, DG_SM90_C_REDUCE = 2 }; // REDUCE: d_vector, FP32 only
+// TMA descriptors; those that a problem does not use may hold anything.
+struct dg_sm90_maps {
+    struct dg_tensor_map a, b, d, sfa, sfb;
+};
+
+enum { DG_SM90_C_NONE = 0, DG_SM90_C_READ = 1, DG_SM90_C_REDUCE = 2 }; // REDUCE: d_tma and FP32 only
 enum { DG_SM90_PDL_PREFETCH_B = 1 };
 
 #endif

@@ -4,14 +4,14 @@
 // A persistent CTA works on tiles of DG_BLOCK_M x DG_BLOCK_N.  Its warps have three roles, tied by a
 // ring of DG_NUM_STAGES slots, each one k-block of 128 bytes per row:
 //
-//     loader warp     waits empty[s]   TMA boxes of A and B into slot s        -> full[s]
-//     scale warps     wait  empty[s]   cp.async of the scales into slot s      -> full[s]
-//     math groups     wait  full[s]    4 wgmma into `part`, then                -> empty[s]
+//     loader warp     waits empty[s]   TMA boxes of A, B and their scales into slot s  -> full[s]
+//     scale warps     wait  empty[s]   cp.async of scales that TMA cannot take         -> full[s]
+//     math groups     wait  full[s]    4 wgmma into `part`, then                       -> empty[s]
 //                                      total += (sf_a * sf_b) * part
 //
 // A math group owns 64 rows (or two times 64) of the tile and shares nothing with the others but the
-// ring: no barrier joins them, so one group's promotion and stores run under another's wgmma.  A warp
-// turns its results into whole lines in 2 KB of its own and stores them without waiting for anyone.
+// ring: no barrier joins them, so one group's promotion and stores run under another's wgmma.  Each warp
+// sends its results to D through shared memory of its own, by TMA, and goes on to the next tile.
 // docs/KERNELS.md draws the pipeline.
 //
 // In a cluster each CTA loads its share of the operand that its neighbours need too, and multicasts it.
@@ -38,11 +38,17 @@
 #ifndef DG_SFB_BLOCK_N
 #error "DG_SFB_BLOCK_N: rows of B per scale, 128 (1D2D) or 1 (1D1D)"
 #endif
+#ifndef DG_SCALES_TMA
+#error "DG_SCALES_TMA: 1 when per-row scales are MN-major and aligned for TMA, 0 for any layout"
+#endif
 #ifndef DG_SF_PACKED
 #error "DG_SF_PACKED: 1 when scales are packed UE8M0"
 #endif
 #ifndef DG_D_FP32
 #error "DG_D_FP32: 1 when D and C are FP32, 0 for BF16"
+#endif
+#ifndef DG_D_BUFFERS
+#error "DG_D_BUFFERS: 2 KB buffers of a math warp on the way to D, 1 to 8"
 #endif
 #ifndef DG_K_UNROLL
 #error "DG_K_UNROLL: k-blocks per trip of the main loop"
@@ -51,7 +57,6 @@
 #error "DG_ENTRY: the kernel's name"
 #endif
 
-#include "sm90_args.h"
 #include "sm90_ptx.cuh"
 
 enum {
@@ -70,17 +75,23 @@ enum {
                   : DG_BLOCK_N % 32 == 0                         ? 32
                   : DG_BLOCK_N % 16 == 0                         ? 16
                                                                  : 8,
-    // B scales of a slot: one per column, or one per 128-column block that a tile can touch
-    SFB_COUNT = DG_SFB_BLOCK_N == 1 ? DG_BLOCK_N : (128 - OFFSET_STEP + DG_BLOCK_N - 1) / 128 + 1,
-    // Shared memory: [A slots][B slots][D: 2 KB a math warp][scale slots][full, empty barriers]
+    // B scales that a thread needs: of two columns in eight, or of the 128-column blocks a tile can touch
+    SFB_COUNT = DG_SFB_BLOCK_N == 1 ? DG_BLOCK_N / 4 : (128 - OFFSET_STEP + DG_BLOCK_N - 1) / 128 + 1,
+    // D leaves in pieces of 16 rows by D_COLUMNS, at most 128 bytes wide.  BF16 pieces may overlap to cover
+    // the tile; FP32 ones, which may be added to D, divide it.
+    D_ELEMENT = DG_D_FP32 ? 4 : 2,
+    D_WIDEST = DG_BLOCK_N >= 64 && !DG_D_FP32 ? 64 : DG_BLOCK_N >= 32 ? 32 : DG_BLOCK_N >= 16 ? 16 : 8,
+    D_COLUMNS = !DG_D_FP32 || DG_BLOCK_N % D_WIDEST == 0 ? D_WIDEST : DG_BLOCK_N % 16 == 0 ? 16 : 8,
+    D_ROW_BYTES = D_COLUMNS * D_ELEMENT,
+    // Shared memory: [A slots][B slots][D buffers][scale slots: A's, then B's per-column][barriers]
     A_BYTES = DG_BLOCK_M * BLOCK_K,
     B_BYTES = DG_BLOCK_N * BLOCK_K,
-    SFB_READ = DG_SFB_BLOCK_N == 1 ? DG_BLOCK_N / 4 : SFB_COUNT, // those that one thread needs
-    SCALE_COUNT = DG_BLOCK_M + SFB_COUNT,
-    SCALE_BYTES = (SCALE_COUNT * 4 + 15) / 16 * 16,
+    SFA_BYTES = DG_BLOCK_M * 4,
+    SFB_BYTES = DG_SFB_BLOCK_N == 1 ? DG_BLOCK_N * 4 : SFB_COUNT * 16, // TMA moves no less than 16 bytes
+    SCALE_BYTES = SFA_BYTES + (SFB_BYTES + 127) / 128 * 128,
     B_AT = DG_NUM_STAGES * A_BYTES,
     D_AT = B_AT + DG_NUM_STAGES * B_BYTES,
-    SCALE_AT = D_AT + DG_MATH_GROUPS * 4 * 2048,
+    SCALE_AT = D_AT + DG_MATH_GROUPS * 4 * DG_D_BUFFERS * 2048,
     FULL_AT = SCALE_AT + DG_NUM_STAGES * SCALE_BYTES,
     EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
 };
@@ -123,56 +134,67 @@ DG_DEVICE struct tile locate(const struct dg_sm90_gemm_args *args, int unit)
 // ---- loader warp ----
 
 // One lane fills the ring with A and B.  Rows beyond m or n and columns beyond k arrive as zeros.
-DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map_a,
-                         const struct dg_tensor_map *map_b, u32 smem, struct tile tile,
-                         struct slot *slot)
+DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_maps *maps, u32 smem,
+                         struct tile tile, struct slot *slot)
 {
     const u32 share_m = cluster_rank() % DG_CLUSTER_M, share_n = cluster_rank() / DG_CLUSTER_M;
     for (int block = 0; block < args->num_k_blocks; block++, next_slot(slot)) {
         const u32 full = smem + FULL_AT + slot->index * 8, empty = smem + EMPTY_AT + slot->index * 8;
         dg_mbarrier_wait(empty, slot->parity ^ 1);
-        dg_mbarrier_arrive_expect_tx(full, A_BYTES + B_BYTES);
+        dg_mbarrier_arrive_expect_tx(full, A_BYTES + B_BYTES + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0));
         u32 a = smem + slot->index * A_BYTES, b = smem + B_AT + slot->index * B_BYTES;
         if (DG_CLUSTER_N > 1) // the CTAs with my share_m need the same A: one part each
-            dg_tma_load_2d_multicast(a + share_n * (A_BYTES / DG_CLUSTER_N), map_a, full, block * BLOCK_K,
+            dg_tma_load_2d_multicast(a + share_n * (A_BYTES / DG_CLUSTER_N), &maps->a, full, block * BLOCK_K,
                                      tile.m0 + share_n * (DG_BLOCK_M / DG_CLUSTER_N),
                                      ((1u << DG_CLUSTER_M) | 1u) << share_m);
         else
-            dg_tma_load_2d(a, map_a, full, block * BLOCK_K, tile.m0);
+            dg_tma_load_2d(a, &maps->a, full, block * BLOCK_K, tile.m0);
         if (DG_CLUSTER_M > 1)
-            dg_tma_load_2d_multicast(b + share_m * (B_BYTES / DG_CLUSTER_M), map_b, full, block * BLOCK_K,
+            dg_tma_load_2d_multicast(b + share_m * (B_BYTES / DG_CLUSTER_M), &maps->b, full, block * BLOCK_K,
                                      tile.n0 + share_m * (DG_BLOCK_N / DG_CLUSTER_M),
                                      3u << (share_n * DG_CLUSTER_M));
         else
-            dg_tma_load_2d(b, map_b, full, block * BLOCK_K, tile.n0);
+            dg_tma_load_2d(b, &maps->b, full, block * BLOCK_K, tile.n0);
+        if (DG_SCALES_TMA) {
+            const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
+            const int column = DG_SF_PACKED ? block / 4 : block;
+            dg_tma_load_2d(scales, &maps->sfa, full, tile.m0, column);
+            if (DG_SFB_BLOCK_N == 1)
+                dg_tma_load_2d(scales + SFA_BYTES, &maps->sfb, full, tile.n0, column);
+            else // the first of the four columns is the one that is needed
+                dg_tma_load_2d(scales + SFA_BYTES, &maps->sfb, full, column, tile.n0 / 128);
+        }
     }
 }
 
 // ---- scale warps ----
 
 // One column of scales, in whatever layout they have: this thread's entries of `count`, `stride` words
-// apart.  Rows outside the problem are not read and give 0.
-DG_DEVICE void load_column(u32 smem, const u32 *at, i64 stride, int count, int valid_rows)
+// apart in memory and `pitch` bytes in the slot.  Rows outside the problem are not read and give 0.
+DG_DEVICE void load_column(u32 smem, int pitch, const u32 *at, i64 stride, int count, int valid_rows)
 {
     const int thread = threadIdx.x - (THREADS - SCALE_THREADS);
 #pragma unroll
     for (int i = 0; i < count; i += SCALE_THREADS, at += SCALE_THREADS * stride)
         if (i + SCALE_THREADS <= count || i + thread < count)
-            dg_cp_async_4(smem + (i + thread) * 4, at, i + thread < valid_rows);
+            dg_cp_async_4(smem + (i + thread) * pitch, at, i + thread < valid_rows);
 }
 
 DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, struct tile tile, struct slot *slot)
 {
     const int thread = threadIdx.x - (THREADS - SCALE_THREADS);
-    const int row_b = DG_SFB_BLOCK_N == 1 ? tile.n0 : tile.n0 / 128;
     const u32 *sfa = (const u32 *)args->sfa + (tile.m0 + thread) * args->sfa_row_stride;
+    const int row_b = DG_SFB_BLOCK_N == 1 ? tile.n0 : tile.n0 / 128;
     const u32 *sfb = (const u32 *)args->sfb + (row_b + thread) * args->sfb_row_stride;
     for (int block = 0; block < args->num_k_blocks; block++, next_slot(slot)) {
         const u32 full = smem + FULL_AT + slot->index * 8, empty = smem + EMPTY_AT + slot->index * 8;
         const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
         dg_mbarrier_wait(empty, slot->parity ^ 1);
-        load_column(scales, sfa, args->sfa_row_stride, DG_BLOCK_M, args->m - tile.m0);
-        load_column(scales + DG_BLOCK_M * 4, sfb, args->sfb_row_stride, SFB_COUNT, args->sfb_rows - row_b);
+        load_column(scales, 4, sfa, args->sfa_row_stride, DG_BLOCK_M, args->m - tile.m0);
+        if (DG_SFB_BLOCK_N == 1)
+            load_column(scales + SFA_BYTES, 4, sfb, args->sfb_row_stride, DG_BLOCK_N, args->sfb_rows - row_b);
+        else
+            load_column(scales + SFA_BYTES, 16, sfb, args->sfb_row_stride, SFB_COUNT, args->sfb_rows - row_b);
         dg_cp_async_mbarrier_arrive(full);
         if (!DG_SF_PACKED || block % 4 == 3) { // a packed word holds four blocks
             sfa += args->sfa_k_stride;
@@ -183,16 +205,13 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, struc
 
 // ---- math groups ----
 
-// A scale in shared memory; `block` picks the byte of a packed word.
-DG_DEVICE float scale_at(u32 address, int block)
+// A scale from its 32 bits; `block` picks the byte of a packed word.
+DG_DEVICE float scale_of(u32 word, int block)
 {
-#if DG_SF_PACKED
-    const u32 exponent = dg_ld_shared_u32(address) >> (block % 4 * 8) & 255;
-    // 2^-127 is subnormal and 255 is NaN; all others are an exponent field
+    if (!DG_SF_PACKED)
+        return __uint_as_float(word);
+    const u32 exponent = word >> block % 4 * 8 & 255; // 0 is 2^-127, a subnormal; 255 is NaN
     return __uint_as_float(exponent == 0 ? 0x400000u : exponent == 255 ? 0x7fc00000u : exponent << 23);
-#else
-    return dg_ld_shared(address);
-#endif
 }
 
 // total += (sf_a * sf_b) * part where the tile starts `offset` columns into a 128-column block of B's
@@ -233,6 +252,7 @@ DG_DEVICE void release_slot(u32 empty)
 {
     const u32 lane = threadIdx.x % 32;
     const u32 share_m = cluster_rank() % DG_CLUSTER_M, share_n = cluster_rank() / DG_CLUSTER_M;
+    __syncwarp(); // all lanes have read their scales
     if (CLUSTER == 1 && lane == 0)
         dg_mbarrier_arrive(empty);
     if (CLUSTER > 1 && lane < SHARERS)
@@ -240,45 +260,69 @@ DG_DEVICE void release_slot(u32 empty)
                                                               : share_n * DG_CLUSTER_M + (share_m ^ 1));
 }
 
-// Reads the scales of the slot: sfa of rows lane / 4 and + 8, sfb of the blocks or columns of the tile.
-DG_DEVICE void read_scales(u32 scales, u32 first_row, int block, float *sfa, float *sfb)
+// The scales of a k-block that one thread needs: A's for its two rows of each m64 piece, and B's.
+struct scales {
+    float a[HALVES][2], b[SFB_COUNT];
+};
+
+// Reads B's scales of the tile's 128-column blocks, or of this thread's columns.
+DG_DEVICE void read_scales_b(u32 at, int block, struct scales *scales)
 {
-    sfa[0] = scale_at(scales + first_row * 4, block);
-    sfa[1] = scale_at(scales + first_row * 4 + 32, block);
-    const u32 at = scales + DG_BLOCK_M * 4 + (DG_SFB_BLOCK_N == 1 ? threadIdx.x % 4 * 8 : 0);
+    at += SFA_BYTES + (DG_SFB_BLOCK_N == 1 ? threadIdx.x % 4 * 8 : 0);
 #pragma unroll
-    for (int i = 0; i < SFB_READ; i++)
-        sfb[i] = scale_at(at + (DG_SFB_BLOCK_N == 1 ? i / 2 * 32 + i % 2 * 4 : i * 4), block);
+    for (int i = 0; i < SFB_COUNT; i++)
+        scales->b[i] = scale_of(dg_ld_shared(at + (DG_SFB_BLOCK_N == 1 ? i / 2 * 32 + i % 2 * 4 : i * 16)), block);
 }
 
-// One k-block of one math group: the products of each m64 piece, then their promotion.  What does not need
-// the products is done while the tensor cores make them: between two wgmma groups of one warpgroup
-// nothing should stand but the promotion.
-DG_DEVICE void multiply_block(float (*total)[ACC], u32 smem, struct slot slot, u32 group, int offset, int block)
+// Waits for a slot and reads its scales, but leaves B's per-column ones, too many to keep, for later.
+DG_DEVICE void enter_slot(u32 smem, struct slot slot, int block, struct scales *scales)
 {
-    const u32 full = smem + FULL_AT + slot.index * 8, empty = smem + EMPTY_AT + slot.index * 8;
-    const u32 a = smem + slot.index * A_BYTES + group * (HALVES * 64 * BLOCK_K);
-    const u32 b = smem + B_AT + slot.index * B_BYTES;
-    const u32 scales = smem + SCALE_AT + slot.index * SCALE_BYTES;
     const u32 row = threadIdx.x / 128 * (HALVES * 64) + threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
+    const u32 at = smem + SCALE_AT + slot.index * SCALE_BYTES;
+    dg_mbarrier_wait(smem + FULL_AT + slot.index * 8, slot.parity);
+#pragma unroll
+    for (int i = 0; i < 2 * HALVES; i++)
+        scales->a[i / 2][i % 2] = scale_of(dg_ld_shared(at + row * 4 + i / 2 * 256 + i % 2 * 32), block);
+    if (DG_SFB_BLOCK_N == 128)
+        read_scales_b(at, block, scales);
+}
 
-    dg_mbarrier_wait(full, slot.parity);
+// The k loop of one math group.  All that does not need the products is done while the tensor cores make
+// them, the next slot's wait and scales too: between two wgmma groups nothing stands but the promotion.
+DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int n0, int num_blocks, float (*total)[ACC])
+{
+    struct scales now, next;
+    enter_slot(smem, *slot, 0, &now);
+#pragma unroll K_UNROLL
+    for (int block = 0; block < num_blocks; block++) {
+        const u32 a = smem + slot->index * A_BYTES + group * (HALVES * 64 * BLOCK_K);
+        const u32 b = smem + B_AT + slot->index * B_BYTES;
+        const u32 empty = smem + EMPTY_AT + slot->index * 8;
+        const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
 #pragma unroll
-    for (int half = 0; half < HALVES; half++) {
-        float part[ACC], sfa[2], sfb[SFB_READ];
-        dg_wgmma_fence();
+        for (int half = 0; half < HALVES; half++) {
+            float part[ACC];
+            dg_wgmma_fence();
 #pragma unroll
-        for (int k = 0; k < BLOCK_K / 32; k++)
-            dg_wgmma(part, a + half * 64 * BLOCK_K + k * 32, b + k * 32, k != 0);
-        dg_wgmma_commit_group();
-        read_scales(scales, row + half * 64, block, sfa, sfb);
-        dg_wgmma_wait(part);
-        if (half == HALVES - 1)
-            release_slot(empty);
-        if (DG_SFB_BLOCK_N == 128)
-            promote(total[half], part, sfa, sfb, offset);
-        else
-            promote_columns(total[half], part, sfa, sfb);
+            for (int k = 0; k < BLOCK_K / 32; k++)
+                dg_wgmma(part, a + half * 64 * BLOCK_K + k * 32, b + k * 32, k != 0);
+            dg_wgmma_commit_group();
+            if (half == 0 && DG_SFB_BLOCK_N == 1)
+                read_scales_b(scales, block, &now);
+            if (half == HALVES - 1) {
+                next_slot(slot);
+                if (block + 1 < num_blocks)
+                    enter_slot(smem, *slot, block + 1, &next);
+            }
+            dg_wgmma_wait(part);
+            if (half == HALVES - 1)
+                release_slot(empty);
+            if (DG_SFB_BLOCK_N == 128)
+                promote(total[half], part, now.a[half], now.b, OFFSET_STEP == 128 ? 0 : n0 % 128);
+            else
+                promote_columns(total[half], part, now.a[half], now.b);
+        }
+        now = next;
     }
 }
 
@@ -324,59 +368,59 @@ DG_DEVICE void store_elements(const float *total, const struct dg_sm90_gemm_args
     }
 }
 
-// Through the warp's own 2 KB of shared memory, 16 rows of 128 bytes at a time, so that whole lines of D
-// are written.  The 16-byte pieces of row r are permuted by r % 8: neither the fragments' way in nor the
-// rows' way out meets a bank twice.
-DG_DEVICE void store_lines(const float *total, const struct dg_sm90_gemm_args *args, u32 smem, int row0, int column0)
+// Piece `index` of the tile: 16 rows by D_COLUMNS of this warp, from registers to one of its buffers and on
+// to D by TMA, which leaves out what lies outside D.  The 16-byte chunks of the buffer are permuted as the
+// TMA swizzle of this width has it, so that the fragments meet no bank twice.
+DG_DEVICE void store_piece(const float *total, const struct dg_tensor_map *map, int reduce, u32 smem, int index, int row,
+                           int column)
 {
-    enum { COLUMNS = DG_D_FP32 ? 32 : 64, PIECE = DG_D_FP32 ? 4 : 8 }; // of a 128-byte line, of 16 bytes
-    const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32, buffer = smem + D_AT + warp * 2048;
-    const u32 in_row = DG_D_FP32 ? lane / 4 : lane % 16, in_piece = DG_D_FP32 ? lane % 4 / 2 : lane / 16;
-    const u32 in = buffer + in_row * 128 + ((in_piece ^ in_row % 8) << 4) + (DG_D_FP32 ? lane % 2 * 8 : 0);
-    const u32 out = buffer + lane / 8 * 128 + ((lane % 8 ^ lane / 8) << 4);
-    const int row = row0 + warp % 4 * 16 + lane / 8, column = column0 + lane % 8 * PIECE;
-    char *line = (char *)args->d + (row * args->d_row_stride + column) * (16 / PIECE);
+    const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const u32 buffer = smem + D_AT + (warp * DG_D_BUFFERS + index % DG_D_BUFFERS) * 2048;
+    const u32 my_row = DG_D_FP32 ? lane / 4 : lane % 16, my_chunk = DG_D_FP32 ? lane % 4 / 2 : lane / 16;
+    const u32 offset = my_row * D_ROW_BYTES + (DG_D_FP32 ? lane % 2 * 8 : 0), twist = offset >> 7 & (D_ROW_BYTES / 16 - 1);
+    if (lane == 0)
+        dg_bulk_wait_group_read(DG_D_BUFFERS - 1);
+    __syncwarp();
 #pragma unroll
-    for (int start = 0; start < DG_BLOCK_N; start += COLUMNS) {
-        const float *part = total + start / 2;
-#pragma unroll
-        for (int i = 0; i < 4 && start + i * (COLUMNS / 4) < DG_BLOCK_N; i++, part += COLUMNS / 8) {
-            if (DG_D_FP32) { // 8 columns: two pieces of rows lane / 4 and lane / 4 + 8
-                dg_st_shared_v2(in ^ i << 5, part[0], part[1]);
-                dg_st_shared_v2((in ^ i << 5) + 8 * 128, part[2], part[3]);
-            } else { // 16 columns: four 8x8 matrices
-                const int whole = start + i * 16 + 8 < DG_BLOCK_N;
-                dg_stmatrix_x4(in ^ i << 5, dg_cvt_bf16x2(part[0], part[1]), dg_cvt_bf16x2(part[2], part[3]),
-                               whole ? dg_cvt_bf16x2(part[4], part[5]) : 0, whole ? dg_cvt_bf16x2(part[6], part[7]) : 0);
-            }
+    for (int i = 0; i < D_ROW_BYTES / 32; i++, total += 32 / D_ELEMENT / 2) { // 32 bytes: two chunks
+        const u32 at = buffer + offset + ((my_chunk + 2 * i ^ twist) << 4);
+        if (DG_D_FP32) {
+            dg_st_shared_v2(at, total[0], total[1]);
+            dg_st_shared_v2(at + 8 * D_ROW_BYTES, total[2], total[3]);
+        } else {
+            dg_stmatrix_x4(at, dg_cvt_bf16x2(total[0], total[1]), dg_cvt_bf16x2(total[2], total[3]),
+                           dg_cvt_bf16x2(total[4], total[5]), dg_cvt_bf16x2(total[6], total[7]));
         }
-        __syncwarp();
-#pragma unroll
-        for (int i = 0; i < 4; i++) { // four lines at a time: rows lane / 8 + 4i
-            u32 word[4];
-            dg_ld_shared_v4((out ^ (i % 2 << 6)) + i * 512, word);
-            if (row + i * 4 >= args->m || column + start >= args->n || start + lane % 8 * PIECE >= DG_BLOCK_N)
-                continue;
-            char *at = line + (i * 4 * args->d_row_stride + start) * (16 / PIECE);
-            if (DG_D_FP32 && args->c_mode == DG_SM90_C_REDUCE)
-                dg_red_global_v4(at, word);
-            else
-                dg_st_global_v4(at, word);
-        }
-        __syncwarp();
+    }
+    dg_fence_proxy_async();
+    __syncwarp();
+    if (lane == 0) {
+        if (DG_D_FP32 && reduce)
+            dg_tma_reduce_add_2d(map, buffer, column, row);
+        else
+            dg_tma_store_2d(map, buffer, column, row);
+        dg_bulk_commit_group();
     }
 }
 
 // Stores a group's 64 rows of the tile.
-DG_DEVICE void store_rows(float *total, const struct dg_sm90_gemm_args *args, u32 smem, int row0, int column0)
+DG_DEVICE void store_rows(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map, u32 smem,
+                          int half, int row0, int column0)
 {
-    const int lane = threadIdx.x % 32, row = row0 + threadIdx.x / 32 % 4 * 16 + lane / 4;
+    enum { PIECES = (DG_BLOCK_N + D_COLUMNS - 1) / D_COLUMNS };
+    const int lane = threadIdx.x % 32;
+    row0 += threadIdx.x / 32 % 4 * 16;
     if (args->c_mode == DG_SM90_C_READ)
-        add_c(total, args, row, column0 + lane % 4 * 2);
-    if (args->d_vector)
-        store_lines(total, args, smem, row0, column0);
-    else
-        store_elements(total, args, row, column0 + lane % 4 * 2);
+        add_c(total, args, row0 + lane / 4, column0 + lane % 4 * 2);
+    if (!args->d_tma) {
+        store_elements(total, args, row0 + lane / 4, column0 + lane % 4 * 2);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < PIECES; i++) {
+        const int start = i == PIECES - 1 ? DG_BLOCK_N - D_COLUMNS : i * D_COLUMNS; // the last may overlap
+        store_piece(total + start / 2, map, args->c_mode == DG_SM90_C_REDUCE, smem, half * PIECES + i, row0, column0 + start);
+    }
 }
 
 // ---- the kernel ----
@@ -385,7 +429,7 @@ DG_DEVICE void init_barriers(u32 smem)
 {
     if (threadIdx.x == 0) {
         for (int i = 0; i < DG_NUM_STAGES; i++) {
-            dg_mbarrier_init(smem + FULL_AT + i * 8, 1 + SCALE_THREADS); // the loader's lane is the 1
+            dg_mbarrier_init(smem + FULL_AT + i * 8, DG_SCALES_TMA ? 1 : 1 + SCALE_THREADS);
             dg_mbarrier_init(smem + EMPTY_AT + i * 8, 4 * DG_MATH_GROUPS * SHARERS);
         }
         dg_fence_mbarrier_init();
@@ -399,8 +443,7 @@ DG_DEVICE void init_barriers(u32 smem)
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    DG_ENTRY(const __grid_constant__ struct dg_sm90_gemm_args args, const __grid_constant__ struct dg_tensor_map map_a,
-             const __grid_constant__ struct dg_tensor_map map_b)
+    DG_ENTRY(const __grid_constant__ struct dg_sm90_gemm_args args, const __grid_constant__ struct dg_sm90_maps maps)
 {
     extern __shared__ __align__(1024) char shared[];
     const u32 smem = dg_smem_address(shared);
@@ -414,9 +457,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
         if (warp == 4 * DG_MATH_GROUPS && threadIdx.x % 32 == 0) {
             for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER)
-                load_tile(&args, &map_a, &map_b, smem, locate(&args, unit), &slot);
+                load_tile(&args, &maps, smem, locate(&args, unit), &slot);
             dg_griddepcontrol_launch_dependents();
-        } else if (warp > 4 * DG_MATH_GROUPS) {
+        } else if (!DG_SCALES_TMA && warp > 4 * DG_MATH_GROUPS) {
             for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER)
                 load_scales(&args, smem, locate(&args, unit), &slot);
         }
@@ -425,13 +468,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER) {
             const struct tile tile = locate(&args, unit);
             float total[HALVES][ACC] = {};
-#pragma unroll K_UNROLL
-            for (int block = 0; block < args.num_k_blocks; block++, next_slot(&slot))
-                multiply_block(total, smem, slot, warp / 4, OFFSET_STEP == 128 ? 0 : tile.n0 % 128, block);
+            multiply_tile(smem, &slot, warp / 4, tile.n0, args.num_k_blocks, total);
 #pragma unroll
             for (int half = 0; half < HALVES; half++)
-                store_rows(total[half], &args, smem, tile.m0 + (warp / 4 * HALVES + half) * 64, tile.n0);
+                store_rows(total[half], &args, &maps.d, smem, half, tile.m0 + (warp / 4 * HALVES + half) * 64, tile.n0);
         }
+        dg_bulk_wait_group_read(0); // the buffers must outlive their stores
     }
     if (CLUSTER > 1) { // a neighbour may still write into this CTA's shared memory
         __syncwarp();

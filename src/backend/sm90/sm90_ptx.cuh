@@ -6,16 +6,13 @@
 #ifndef DG_SM90_PTX_CUH
 #define DG_SM90_PTX_CUH
 
+#include "sm90_args.h"
+
 #define DG_DEVICE static __device__ __forceinline__
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
-
-// A TMA descriptor, opaque 128 bytes (CUtensorMap).
-struct __align__(64) dg_tensor_map {
-    u64 words[16];
-};
 
 DG_DEVICE u32 dg_smem_address(const void *pointer)
 {
@@ -24,30 +21,11 @@ DG_DEVICE u32 dg_smem_address(const void *pointer)
 
 // ---- plain shared memory ----
 
-DG_DEVICE float dg_ld_shared(u32 address)
+DG_DEVICE u32 dg_ld_shared(u32 address)
 {
-    float value;
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address));
-    return value;
-}
-
-DG_DEVICE void dg_ld_shared_v2(u32 address, float *value)
-{
-    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value[0]), "=f"(value[1]) : "r"(address));
-}
-
-DG_DEVICE u32 dg_ld_shared_u32(u32 address)
-{
-    u32 value;
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "r"(address));
-    return value;
-}
-
-DG_DEVICE void dg_ld_shared_v4(u32 address, u32 *word)
-{
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
-                 : "r"(address));
+    u32 word;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(address));
+    return word;
 }
 
 DG_DEVICE void dg_st_shared_v2(u32 address, float a, float b)
@@ -146,6 +124,35 @@ DG_DEVICE void dg_tma_load_2d_multicast(u32 smem, const struct dg_tensor_map *ma
                  : "memory");
 }
 
+// A box of shared memory to its place in the tensor; what lies outside the tensor is left out.
+DG_DEVICE void dg_tma_store_2d(const struct dg_tensor_map *map, u32 smem, int x, int y)
+{
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map), "r"(smem),
+                 "r"(x), "r"(y)
+                 : "memory");
+}
+
+DG_DEVICE void dg_tma_reduce_add_2d(const struct dg_tensor_map *map, u32 smem, int x, int y)
+{
+    asm volatile("cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
+                 "r"(smem), "r"(x), "r"(y)
+                 : "memory");
+}
+
+DG_DEVICE void dg_bulk_commit_group(void)
+{
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+// Waits until all but the `pending` newest groups of this thread have read their shared memory.
+#define dg_bulk_wait_group_read(pending) asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory")
+
+// Makes this thread's ordinary writes to shared memory visible to the copy engine (9.7.13.4).
+DG_DEVICE void dg_fence_proxy_async(void)
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 // ---- clusters (9.7.13.4) ----
 
 DG_DEVICE u32 dg_cluster_ctarank(void)
@@ -163,20 +170,6 @@ DG_DEVICE void dg_barrier_cluster_arrive(void)
 DG_DEVICE void dg_barrier_cluster_wait(void)
 {
     asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
-}
-
-DG_DEVICE u32 dg_mapa(u32 address, u32 rank)
-{
-    u32 remote;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
-    return remote;
-}
-
-DG_DEVICE void dg_st_cluster_v4(u32 address, const float *value)
-{
-    asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value[0]), "f"(value[1]),
-                 "f"(value[2]), "f"(value[3])
-                 : "memory");
 }
 
 // ---- wgmma (9.7.16); the instruction itself is emitted for the tile's width, see sm90_emit.c ----
@@ -212,21 +205,7 @@ DG_DEVICE void dg_griddepcontrol_launch_dependents(void)
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
-// ---- global memory ----
-
-DG_DEVICE void dg_st_global_v4(void *global, const u32 *word)
-{
-    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(global), "r"(word[0]), "r"(word[1]), "r"(word[2]), "r"(word[3])
-                 : "memory");
-}
-
-// D += v without reading D into the SM (9.7.13.7, .v4.f32 needs sm_90).
-DG_DEVICE void dg_red_global_v4(void *global, const u32 *word)
-{
-    asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(global), "f"(__uint_as_float(word[0])),
-                 "f"(__uint_as_float(word[1])), "f"(__uint_as_float(word[2])), "f"(__uint_as_float(word[3]))
-                 : "memory");
-}
+// ---- conversion ----
 
 // Two FP32 to packed BF16, nearest even; `low` goes to the lower address.
 DG_DEVICE u32 dg_cvt_bf16x2(float low, float high)
