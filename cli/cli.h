@@ -56,6 +56,8 @@ __attribute__((format(printf, 3, 4))) int cli_error(const struct cli_command *co
                                                     const char *format, ...);
 // The same with the library's last error; CLI_FAILED.
 int cli_library_error(const struct cli_command *command);
+// The same for a function that may run out of memory before it reaches the library.
+int cli_status_error(const struct cli_command *command, dg_status status);
 
 // Options that choose and shape a context, for the settings of any command that makes one.
 struct cli_context_settings {

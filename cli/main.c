@@ -4,10 +4,11 @@
 
 #include <string.h>
 
-extern const struct cli_command cli_info, cli_plan;
+extern const struct cli_command cli_info, cli_plan, cli_run;
 
 static const struct cli_command *const commands[] = {
     &cli_info,
+    &cli_run,
     &cli_plan,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof *commands };

@@ -104,6 +104,13 @@ int cli_library_error(const struct cli_command *command)
     return cli_error(command, CLI_FAILED, "%s", dg_last_error());
 }
 
+int cli_status_error(const struct cli_command *command, dg_status status)
+{
+    if (status == DG_OUT_OF_MEMORY)
+        return cli_error(command, CLI_FAILED, "out of memory");
+    return cli_library_error(command);
+}
+
 dg_status cli_context_create(dg_context **context, const struct cli_context_settings *settings)
 {
     struct dg_context_options options = DG_CONTEXT_OPTIONS;

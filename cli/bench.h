@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// bench.h - what the parts of `deepgemm bench` share: the list of problems, where rows go, statistics.
+#ifndef DG_CLI_BENCH_H
+#define DG_CLI_BENCH_H
+
+#include "data.h"
+
+struct bench_settings {
+    const char *shapes, *problem;
+    const char *vs, *peers, *csv;
+    const char *backend, *isa, *threads; // isa and threads: lists
+    int64_t device, num_sms, seed, time_ms;
+    int json, host;
+};
+
+struct bench {
+    const struct cli_command *command;
+    const struct bench_settings *settings;
+    struct dg_problem *problems;
+    size_t num_problems;
+    dg_context *cpu, *oracle; // for data and for the check
+    struct cli_table table;   // its files are set; the columns are the executor's to choose
+    int64_t num_failures;     // results that were wrong
+};
+
+// Sums in double that the check of one row may cost.
+static const double bench_check_products = 1e9;
+
+// The problems of a shapes file, one a line, `#` begins a comment; appended to bench->problems.  CLI_OK,
+// or the exit status after a message that names the line.
+int bench_read_shapes(struct bench *bench, const char *path);
+int bench_add_problem(struct bench *bench, const char *line, const char *where);
+
+// Whether `name` is among the comma-separated names of `list`.
+bool bench_list_has(const char *list, const char *name);
+
+// The middle of values, which are sorted in passing; NAN when there are none.
+double bench_median(double *values, size_t count);
+
+// The exit status after all problems ran and the table was closed.
+int bench_run_cpu(struct bench *bench);
+
+#endif

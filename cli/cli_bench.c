@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+// cli_bench.c - `deepgemm bench`: reads what to time and where the rows go; how to time is a matter of
+// the executor (bench_cpu.c, bench_gpu.c).
+#include "bench.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct cli_option options[] = {
+    {"shapes", CLI_TEXT, offsetof(struct bench_settings, shapes), "FILE", "problems, one a line"},
+    {"problem", CLI_TEXT, offsetof(struct bench_settings, problem), "PROBLEM", "one more problem"},
+    {"vs", CLI_TEXT, offsetof(struct bench_settings, vs), "LIST",
+     "what to time beside it (fma-peak)"},
+    {"csv", CLI_TEXT, offsetof(struct bench_settings, csv), "FILE", "also write the rows as CSV"},
+    {"json", CLI_FLAG, offsetof(struct bench_settings, json), NULL,
+     "print JSON instead of the table"},
+    {"backend", CLI_TEXT, offsetof(struct bench_settings, backend), "NAME", "sm90, cpu or oracle"},
+    {"isa", CLI_TEXT, offsetof(struct bench_settings, isa), "LIST", "CPU kernels: c, avx2, avx512"},
+    {"threads", CLI_TEXT, offsetof(struct bench_settings, threads), "LIST",
+     "numbers of CPU threads"},
+    {"time-ms", CLI_NUMBER, offsetof(struct bench_settings, time_ms), "N",
+     "milliseconds of calls for a CPU row (300)"},
+    {"device", CLI_NUMBER, offsetof(struct bench_settings, device), "N", "CUDA device"},
+    {"num-sms", CLI_NUMBER, offsetof(struct bench_settings, num_sms), "N",
+     "SMs a GPU call may occupy"},
+    {"seed", CLI_NUMBER, offsetof(struct bench_settings, seed), "N", "of the random data (1)"},
+    {0},
+};
+
+static int read_problems(struct bench *bench, int argc, char **argv, int first)
+{
+    const struct bench_settings *settings = bench->settings;
+    int status = settings->shapes ? bench_read_shapes(bench, settings->shapes) : CLI_OK;
+    if (status == CLI_OK && settings->problem)
+        status = bench_add_problem(bench, settings->problem, "--problem");
+    for (int i = first; status == CLI_OK && i < argc; i++)
+        status = bench_add_problem(bench, argv[i], "");
+    if (status == CLI_OK && bench->num_problems == 0)
+        status = cli_error(bench->command, CLI_USAGE,
+                           "nothing to time: give --shapes FILE or a problem");
+    return status;
+}
+
+static int run_on_executor(struct bench *bench)
+{
+    const struct bench_settings *settings = bench->settings;
+    const struct cli_context_settings chosen = {
+        .backend = settings->backend, .device = settings->device, .num_sms = settings->num_sms};
+    dg_context *context;
+    if (cli_context_create(&context, &chosen) != DG_OK)
+        return cli_library_error(bench->command);
+    const bool is_gpu = cli_context_is_gpu(context);
+    dg_context_destroy(context);
+    if (is_gpu)
+        return cli_error(bench->command, CLI_FAILED, "timing on a GPU is not built in");
+    return bench_run_cpu(bench);
+}
+
+static int open_outputs(struct bench *bench)
+{
+    const struct bench_settings *settings = bench->settings;
+    *(settings->json ? &bench->table.json : &bench->table.terminal) = stdout;
+    if (!settings->csv)
+        return CLI_OK;
+    bench->table.csv = fopen(settings->csv, "w");
+    if (!bench->table.csv)
+        return cli_error(bench->command, CLI_FAILED, "%s: %s", settings->csv, strerror(errno));
+    return CLI_OK;
+}
+
+static int close_outputs(struct bench *bench, int status)
+{
+    if (!bench->table.csv)
+        return status;
+    const bool failed = ferror(bench->table.csv) != 0;
+    if (fclose(bench->table.csv) == 0 && !failed)
+        return status;
+    return cli_error(bench->command, CLI_FAILED, "%s could not be written", bench->settings->csv);
+}
+
+static int bench_main(const struct cli_command *command, int argc, char **argv)
+{
+    struct bench_settings settings = {.device = -1, .seed = 1, .time_ms = 300};
+    int first, status;
+    if (!cli_parse(command, argc, argv, &settings, &first, &status))
+        return status;
+    struct bench bench = {.command = command, .settings = &settings};
+    status = read_problems(&bench, argc, argv, first);
+    if (status == CLI_OK)
+        status = open_outputs(&bench);
+    const struct cli_context_settings cpu = {.backend = "cpu", .device = -1},
+                                      oracle = {.backend = "oracle", .device = -1};
+    if (status == CLI_OK && (cli_context_create(&bench.cpu, &cpu) != DG_OK ||
+                             cli_context_create(&bench.oracle, &oracle) != DG_OK))
+        status = cli_library_error(command);
+    if (status == CLI_OK)
+        status = run_on_executor(&bench);
+    cli_progress_clear();
+    status = close_outputs(&bench, status);
+    dg_context_destroy(bench.cpu);
+    dg_context_destroy(bench.oracle);
+    free(bench.problems);
+    return status;
+}
+
+const struct cli_command cli_bench = {
+    .name = "bench",
+    .arguments = "['PROBLEM'...]",
+    .summary = "check problems against the oracle, then time them",
+    .details = "A CPU row times calls on inputs that stay in memory, best and median; `of peak` is "
+               "the best\n"
+               "call over independent FP32 multiply-adds on as many threads, timed right before "
+               "and after;\n"
+               "`MB` is what the call added to the process's peak of resident memory.",
+    .options = options,
+    .main = bench_main,
+};

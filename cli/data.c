@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: MIT
+// data.c - random operands for a problem, in any layout and stride that the problem language has.
+//
+// Every row of values comes from its own seed, so the bytes do not depend on the number of threads that
+// make them.  Values pass through FP32 panels of bounded size and the library's own quantisation.
+#include "data.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    PANEL_BYTES = 64 << 20, // FP32 values that exist at a time
+    MAX_THREADS = 64,
+};
+
+// ---- random numbers -----------------------------------------------------------------------------
+
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+// The sum of eight random bytes, centred and scaled to variance 1: normal to within what E4M3 and its
+// amax can tell apart (the tails end at 4.9), at a fraction of the cost.
+static float normal(uint64_t bits)
+{
+    const uint64_t low = 0x00ff00ff00ff00ffu;
+    const uint64_t pairs = (bits & low) + (bits >> 8 & low);
+    const uint64_t sum = (pairs * 0x0001000100010001u) >> 48;
+    return ((float)sum - 8 * 127.5f) * (1 / 209.02153f); // sqrt(8 * (256^2 - 1) / 12)
+}
+
+static void fill_row(float *row, int64_t count, uint64_t seed)
+{
+    for (int64_t i = 0; i < count; i++)
+        row[i] = normal(mix(seed + (uint64_t)i * 0x9e3779b97f4a7c15u));
+}
+
+struct fill_job {
+    float *panel;
+    int64_t rows, columns, first_row; // first_row: of the panel in the matrix
+    uint64_t seed;
+    int thread, num_threads;
+};
+
+static void *fill_main(void *argument)
+{
+    const struct fill_job *job = argument;
+    for (int64_t row = job->thread; row < job->rows; row += job->num_threads)
+        fill_row(job->panel + row * job->columns, job->columns,
+                 mix(job->seed ^ mix((uint64_t)(job->first_row + row) + 1)));
+    return NULL;
+}
+
+static void fill_panel(struct fill_job job)
+{
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    struct fill_job jobs[MAX_THREADS];
+    pthread_t threads[MAX_THREADS];
+    bool started[MAX_THREADS] = {false};
+    job.num_threads = online < 1 ? 1 : online > MAX_THREADS ? MAX_THREADS : (int)online;
+    if (job.rows * job.columns < 1 << 16)
+        job.num_threads = 1;
+    for (int i = 0; i < job.num_threads; i++) {
+        jobs[i] = job;
+        jobs[i].thread = i;
+        started[i] = i && pthread_create(&threads[i], NULL, fill_main, &jobs[i]) == 0;
+    }
+    for (int i = 0; i < job.num_threads; i++)
+        if (started[i])
+            pthread_join(threads[i], NULL);
+        else
+            fill_main(&jobs[i]);
+}
+
+// ---- layouts ------------------------------------------------------------------------------------
+
+static int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+// One operand in NT orientation: rows of m or n, columns of k.
+struct operand {
+    int64_t rows, columns;
+    dg_major major, scale_major;
+    int64_t stride; // of the values' dimension that does not have stride 1
+    int32_t block_rows;
+    bool is_transposed; // the call takes it as [k, rows]
+};
+
+static struct operand operand_a(const struct dg_problem *p)
+{
+    return (struct operand){p->m,
+                            p->k,
+                            p->a_major,
+                            p->sfa_major,
+                            p->lda,
+                            1,
+                            p->op == DG_OP_FP8_GEMM_TN || p->op == DG_OP_FP8_GEMM_TT};
+}
+
+static struct operand operand_b(const struct dg_problem *p)
+{
+    return (struct operand){p->n,
+                            p->k,
+                            p->b_major,
+                            p->sfb_major,
+                            p->ldb,
+                            p->sfb_block_n,
+                            p->op == DG_OP_FP8_GEMM_NN || p->op == DG_OP_FP8_GEMM_TN};
+}
+
+// A matrix of rows x columns whose columns (DG_K_MAJOR) or rows have stride 1.
+static struct dg_tensor matrix(void *data, dg_type type, int64_t rows, int64_t columns,
+                               dg_major major, int64_t stride)
+{
+    if (major == DG_K_MAJOR)
+        return dg_matrix_strided(data, type, rows, columns, stride);
+    return dg_transposed(dg_matrix_strided(data, type, columns, rows, stride));
+}
+
+static struct dg_scaled describe_nt(const struct operand *o, dg_type sf_type, void *values,
+                                    void *scales)
+{
+    const int64_t rows = divide_up(o->rows, o->block_rows), blocks = divide_up(o->columns, 128);
+    const int64_t columns = sf_type == DG_UE8M0X4 ? divide_up(blocks, 4) : blocks;
+    return (struct dg_scaled){
+        .values = matrix(values, DG_E4M3, o->rows, o->columns, o->major, o->stride),
+        .scales = matrix(scales, sf_type, rows, columns, o->scale_major,
+                         o->scale_major == DG_K_MAJOR ? columns : rows),
+        .block_rows = o->block_rows,
+        .block_columns = 128,
+    };
+}
+
+static struct dg_scaled describe(const struct operand *o, dg_type sf_type, void *values,
+                                 void *scales)
+{
+    struct dg_scaled scaled = describe_nt(o, sf_type, values, scales);
+    if (o->is_transposed)
+        scaled = (struct dg_scaled){dg_transposed(scaled.values), dg_transposed(scaled.scales),
+                                    scaled.block_columns, scaled.block_rows};
+    return scaled;
+}
+
+// Bytes from the first to behind the last element.
+static size_t span(const struct dg_tensor *t)
+{
+    if (t->shape[0] == 0 || t->shape[1] == 0)
+        return 0;
+    const int64_t last = (t->shape[0] - 1) * t->stride[0] + (t->shape[1] - 1) * t->stride[1];
+    return (size_t)(last + 1) * dg_type_bytes(t->type);
+}
+
+void cli_data_describe(const struct dg_problem *problem, void *const base[CLI_BUFFERS],
+                       struct cli_operands *operands)
+{
+    const struct operand a = operand_a(problem), b = operand_b(problem);
+    operands->a = describe(&a, problem->sf_type, base[CLI_A], base[CLI_SFA]);
+    operands->b = describe(&b, problem->sf_type, base[CLI_B], base[CLI_SFB]);
+    operands->d =
+        dg_matrix_strided(base[CLI_D], problem->d_type, problem->m, problem->n, problem->ldd);
+    operands->c = operands->d;
+    if (problem->c_mode == DG_C_NONE)
+        operands->c.data = NULL;
+    else if (problem->c_mode == DG_C_SEPARATE)
+        operands->c.data = base[CLI_C];
+}
+
+void cli_data_operands(const struct cli_data *data, struct cli_operands *operands)
+{
+    void *base[CLI_BUFFERS];
+    memcpy(base, data->buffer, sizeof base);
+    base[CLI_D] = (char *)data->buffer[CLI_D] + CLI_GUARD_BYTES;
+    cli_data_describe(&data->problem, base, operands);
+}
+
+// ---- making them --------------------------------------------------------------------------------
+
+// `rows` rows from `first` of a matrix whose rows are grouped by `block`.
+static struct dg_tensor panel_of(struct dg_tensor t, int64_t first, int64_t rows, int64_t block)
+{
+    const int64_t row = first / block;
+    t.data = (char *)t.data + (size_t)(row * t.stride[0]) * dg_type_bytes(t.type);
+    t.shape[0] = divide_up(rows, block);
+    return t;
+}
+
+static dg_status quantise(const struct operand *o, const struct dg_scaled *scaled, float *panel,
+                          int64_t panel_rows, uint64_t seed, dg_context *cpu)
+{
+    const dg_scale_rounding rounding =
+        scaled->scales.type == DG_UE8M0X4 ? DG_SCALE_POWER_OF_TWO : DG_SCALE_EXACT;
+    for (int64_t first = 0; first < o->rows; first += panel_rows) {
+        const int64_t rows = o->rows - first < panel_rows ? o->rows - first : panel_rows;
+        fill_panel((struct fill_job){panel, rows, o->columns, first, seed, 0, 1});
+        const struct dg_tensor x = dg_matrix(panel, DG_F32, rows, o->columns);
+        const struct dg_tensor q = panel_of(scaled->values, first, rows, 1);
+        const struct dg_tensor scales = panel_of(scaled->scales, first, rows, o->block_rows);
+        const dg_status status = o->block_rows == 1
+                                     ? dg_quantize_per_token(cpu, &x, &q, &scales, rounding, NULL)
+                                     : dg_quantize_per_block(cpu, &x, &q, &scales, rounding, NULL);
+        if (status != DG_OK)
+            return status;
+    }
+    return DG_OK;
+}
+
+static dg_status make_operand(const struct operand *o, const struct dg_scaled *scaled,
+                              uint64_t seed, dg_context *cpu)
+{
+    if (o->rows == 0 || o->columns == 0)
+        return DG_OK;
+    int64_t panel_rows = PANEL_BYTES / 4 / o->columns / 128 * 128;
+    panel_rows = panel_rows < 128 ? 128 : panel_rows;
+    panel_rows = panel_rows > o->rows ? o->rows : panel_rows;
+    float *panel = malloc((size_t)panel_rows * (size_t)o->columns * sizeof *panel);
+    if (!panel)
+        return DG_OUT_OF_MEMORY;
+    const dg_status status = quantise(o, scaled, panel, panel_rows, seed, cpu);
+    free(panel);
+    return status;
+}
+
+static uint16_t bf16_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16); // finite values only
+}
+
+// As large as the products' sums, so that a C that is left out or added twice cannot hide.
+static void make_c(const struct cli_data *data, struct dg_tensor c)
+{
+    const double scale = sqrt((double)(data->problem.k > 0 ? data->problem.k : 1));
+    for (int64_t i = 0; i < c.shape[0]; i++)
+        for (int64_t j = 0; j < c.shape[1]; j++) {
+            const uint64_t bits = mix(data->seed + 3 + mix((uint64_t)(i * c.shape[1] + j)));
+            const float value = (float)(scale * normal(bits));
+            if (c.type == DG_BF16)
+                ((uint16_t *)c.data)[i * c.stride[0] + j] = bf16_of(value);
+            else
+                ((float *)c.data)[i * c.stride[0] + j] = value;
+        }
+}
+
+static bool allocate(struct cli_data *data, const struct cli_operands *operands)
+{
+    const struct dg_tensor *tensors[CLI_BUFFERS] = {
+        [CLI_A] = &operands->a.values,
+        [CLI_SFA] = &operands->a.scales,
+        [CLI_B] = &operands->b.values,
+        [CLI_SFB] = &operands->b.scales,
+        [CLI_D] = &operands->d,
+        [CLI_C] = data->problem.c_mode == DG_C_NONE ? NULL : &operands->d,
+    };
+    bool ok = true;
+    for (int i = 0; i < CLI_BUFFERS; i++) {
+        if (!tensors[i])
+            continue;
+        data->bytes[i] = span(tensors[i]);
+        const size_t guards = i == CLI_D ? 2 * CLI_GUARD_BYTES : 0;
+        // One byte more than needed: not even an empty operand is a null pointer.
+        if (posix_memalign(&data->buffer[i], 4096, data->bytes[i] + guards + 1) != 0) {
+            data->buffer[i] = NULL;
+            ok = false;
+        } else {
+            memset(data->buffer[i], CLI_POISON, data->bytes[i] + guards);
+        }
+    }
+    return ok;
+}
+
+dg_status cli_data_create(struct cli_data *data, const struct dg_problem *problem, uint64_t seed,
+                          dg_context *cpu)
+{
+    *data = (struct cli_data){.problem = *problem, .seed = mix(seed)};
+    struct cli_operands operands;
+    cli_data_describe(problem, data->buffer, &operands);
+    if (!allocate(data, &operands)) {
+        cli_data_free(data);
+        return DG_OUT_OF_MEMORY;
+    }
+    const struct operand a = operand_a(problem), b = operand_b(problem);
+    const dg_type type = problem->sf_type;
+    const struct dg_scaled scaled_a =
+        describe_nt(&a, type, data->buffer[CLI_A], data->buffer[CLI_SFA]);
+    const struct dg_scaled scaled_b =
+        describe_nt(&b, type, data->buffer[CLI_B], data->buffer[CLI_SFB]);
+    dg_status status = make_operand(&a, &scaled_a, data->seed + 1, cpu);
+    if (status == DG_OK)
+        status = make_operand(&b, &scaled_b, data->seed + 2, cpu);
+    if (status != DG_OK) {
+        cli_data_free(data);
+        return status;
+    }
+    cli_data_operands(data, &operands);
+    if (data->buffer[CLI_C]) {
+        operands.d.data = data->buffer[CLI_C];
+        make_c(data, operands.d);
+    }
+    cli_data_reset(data);
+    return DG_OK;
+}
+
+void cli_data_free(struct cli_data *data)
+{
+    for (int i = 0; i < CLI_BUFFERS; i++)
+        free(data->buffer[i]);
+    *data = (struct cli_data){0};
+}
+
+void cli_data_reset(struct cli_data *data)
+{
+    char *d = data->buffer[CLI_D];
+    memset(d, CLI_POISON, data->bytes[CLI_D] + 2 * CLI_GUARD_BYTES);
+    if (data->problem.c_mode == DG_C_IN_PLACE)
+        memcpy(d + CLI_GUARD_BYTES, data->buffer[CLI_C], data->bytes[CLI_C]);
+}
+
+// ---- calling ------------------------------------------------------------------------------------
+
+dg_status cli_call(dg_context *context, const struct dg_problem *problem,
+                   const struct cli_operands *operands, const struct dg_gemm_options *options,
+                   void *stream)
+{
+    typedef dg_status (*gemm)(dg_context *, const struct dg_scaled *, const struct dg_scaled *,
+                              const struct dg_tensor *, const struct dg_tensor *,
+                              const struct dg_gemm_options *, void *);
+    static const gemm functions[] = {
+        [DG_OP_FP8_GEMM_NT] = dg_fp8_gemm_nt,
+        [DG_OP_FP8_GEMM_NN] = dg_fp8_gemm_nn,
+        [DG_OP_FP8_GEMM_TN] = dg_fp8_gemm_tn,
+        [DG_OP_FP8_GEMM_TT] = dg_fp8_gemm_tt,
+    };
+    return functions[problem->op](context, &operands->a, &operands->b, &operands->d,
+                                  operands->c.data ? &operands->c : NULL, options, stream);
+}
+
+double cli_operations(const struct dg_problem *p)
+{
+    return 2.0 * (double)p->m * (double)p->n * (double)p->k;
+}
+
+double cli_bytes(const struct dg_problem *p)
+{
+    struct cli_operands operands;
+    void *const none[CLI_BUFFERS] = {0};
+    cli_data_describe(p, none, &operands);
+    const struct dg_tensor *scales[] = {&operands.a.scales, &operands.b.scales};
+    double bytes = ((double)p->m + (double)p->n) * (double)p->k;
+    for (int i = 0; i < 2; i++)
+        bytes += (double)(scales[i]->shape[0] * scales[i]->shape[1]) * 4;
+    const int passes_over_d = p->c_mode == DG_C_NONE ? 1 : 2;
+    return bytes + passes_over_d * (double)p->m * (double)p->n * (double)dg_type_bytes(p->d_type);
+}
