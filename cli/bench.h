@@ -39,5 +39,25 @@ double bench_median(double *values, size_t count);
 
 // The exit status after all problems ran and the table was closed.
 int bench_run_cpu(struct bench *bench);
+int bench_run_gpu(struct bench *bench, dg_context *context);
+
+// ---- bench_peers.c: times of other libraries, from a file ---------------------------------------
+
+// Lines op,m,n,k,detail,deepgemm_us,cublaslt_us,...; columns are found by name.
+struct bench_peer {
+    char op[48];
+    int64_t m, n, k;
+    double deepgemm_us, cublaslt_us; // NAN: empty
+};
+struct bench_peers {
+    struct bench_peer *list;
+    size_t count;
+};
+// CLI_OK, or the exit status after a message.
+int bench_read_peers(const struct cli_command *command, const char *path,
+                     struct bench_peers *peers);
+// NULL: no row for this problem.
+const struct bench_peer *bench_find_peer(const struct bench_peers *peers,
+                                         const struct dg_problem *problem);
 
 #endif

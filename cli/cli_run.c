@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // cli_run.c - `deepgemm run`: one problem on random data, timed, and compared with the oracle.
-#include "data.h"
+#include "gpu.h"
 
 #include <string.h>
 
@@ -29,30 +29,88 @@ struct run_result {
 // Up to about 20 s of double sums on a small machine; beyond that, rows are sampled.
 static const double max_products = 1e10;
 
-static dg_status run(dg_context *context, dg_context *oracle, struct cli_data *data,
-                     const struct run_settings *settings, struct run_result *result)
-{
+// Where a problem runs: on a CPU in the data's own buffers, on a GPU in copies of them.
+struct target {
+    dg_context *context;
+    struct cli_data *data;
     struct cli_operands operands;
-    cli_data_operands(data, &operands);
-    result->best_us = NAN;
-    for (int64_t i = 0; i <= settings->repeats; i++) {
-        const double start = cli_seconds();
-        const dg_status status = cli_call(context, &data->problem, &operands, NULL, NULL);
-        const double us = 1e6 * (cli_seconds() - start);
-        if (status != DG_OK)
-            return status;
-        if (i > 0) {
-            result->best_us = fmin(result->best_us, us); // fmin ignores the NaN
-            continue;
-        }
-        // Only the first call may be compared: with C in place each further one adds again.
-        result->first_us = us;
-        const dg_status checked =
-            settings->check ? cli_check(data, oracle, false, max_products, &result->check) : DG_OK;
-        if (checked != DG_OK)
-            return checked;
+    struct dg_gemm_options options;
+    struct cli_gpu gpu; // closed on a CPU
+    struct cli_gpu_data copy;
+};
+
+static dg_status target_open(struct target *target, const struct run_settings *settings)
+{
+    target->options = DG_GEMM_OPTIONS;
+    cli_data_operands(target->data, &target->operands);
+    if (!cli_context_is_gpu(target->context))
+        return DG_OK;
+    dg_status status = cli_gpu_open(&target->gpu, settings->context.device);
+    if (status == DG_OK)
+        status = cli_gpu_upload(&target->gpu, target->data, &target->copy);
+    if (status == DG_OK)
+        status = cli_gpu_workspace(&target->gpu, target->context, &target->data->problem,
+                                   &target->options);
+    target->operands = target->copy.operands;
+    return status;
+}
+
+static void target_close(struct target *target)
+{
+    if (target->gpu.cuda) {
+        cli_gpu_workspace_free(&target->gpu, &target->options);
+        cli_gpu_data_free(&target->gpu, &target->copy);
     }
-    return DG_OK;
+    cli_gpu_close(&target->gpu);
+}
+
+static dg_status launch(void *user, int index, CUstream stream)
+{
+    struct target *target = user;
+    return cli_call(target->context, &target->data->problem, &target->operands, &target->options,
+                    stream);
+}
+
+// Further calls are timed by the device where there is one, the first by the clock on the wall.
+static dg_status call(struct target *target, bool is_first, double *us)
+{
+    const double start = cli_seconds();
+    dg_status status;
+    if (target->gpu.cuda)
+        status = cli_gpu_time(&target->gpu, launch, target, 0, us);
+    else
+        status = launch(target, 0, NULL);
+    if (is_first || !target->gpu.cuda)
+        *us = 1e6 * (cli_seconds() - start);
+    return status;
+}
+
+static dg_status check(struct target *target, dg_context *oracle, struct run_result *result)
+{
+    const bool is_gpu = target->gpu.cuda != NULL;
+    const dg_status status =
+        is_gpu ? cli_gpu_fetch_d(&target->gpu, target->data, &target->copy) : DG_OK;
+    return status != DG_OK ? status
+                           : cli_check(target->data, oracle, is_gpu, max_products, &result->check);
+}
+
+static dg_status run(struct target *target, dg_context *oracle, const struct run_settings *settings,
+                     struct run_result *result)
+{
+    dg_status status = target_open(target, settings);
+    result->best_us = NAN;
+    if (status == DG_OK)
+        status = call(target, true, &result->first_us);
+    // Only the first call may be compared: with C in place each further one adds again.
+    if (status == DG_OK && settings->check)
+        status = check(target, oracle, result);
+    for (int64_t i = 0; i < settings->repeats && status == DG_OK; i++) {
+        double us = NAN;
+        status = call(target, false, &us);
+        result->best_us = fmin(result->best_us, us); // fmin ignores the NaN
+    }
+    target_close(target);
+    return status;
 }
 
 static void print_json(const struct run_settings *settings, const struct dg_problem *problem,
@@ -119,9 +177,10 @@ static int run_problem(const struct cli_command *command, const struct run_setti
     dg_context *const context = contexts[0], *const cpu = contexts[1], *const oracle = contexts[2];
     struct cli_data data;
     dg_status status = cli_data_create(&data, problem, (uint64_t)settings->seed, cpu);
+    struct target target = {.context = context, .data = &data};
     struct run_result result = {0};
     if (status == DG_OK)
-        status = run(context, oracle, &data, settings, &result);
+        status = run(&target, oracle, settings, &result);
     cli_data_free(&data);
     if (status != DG_OK)
         return cli_status_error(command, status);

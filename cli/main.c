@@ -4,12 +4,10 @@
 
 #include <string.h>
 
-extern const struct cli_command cli_info, cli_plan, cli_run;
+extern const struct cli_command cli_info, cli_run, cli_bench, cli_plan, cli_compile;
 
 static const struct cli_command *const commands[] = {
-    &cli_info,
-    &cli_run,
-    &cli_plan,
+    &cli_info, &cli_run, &cli_bench, &cli_plan, &cli_compile,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof *commands };
 

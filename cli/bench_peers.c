@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// bench_peers.c - times of other libraries on another machine, read from CSV.
+#include "bench.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_COLUMNS = 16 };
+
+enum column { OP, M, N, K, DEEPGEMM_US, CUBLASLT_US, NUM_COLUMNS };
+static const char *const names[NUM_COLUMNS] = {"op", "m", "n", "k", "deepgemm_us", "cublaslt_us"};
+
+// Splits a line in place at its commas (fields with quotes do not occur); the number of fields.
+static int split(char *line, char *fields[MAX_COLUMNS])
+{
+    int count = 0;
+    line[strcspn(line, "\r\n")] = 0;
+    for (char *next = line; next && count < MAX_COLUMNS; count++) {
+        fields[count] = next;
+        next = strchr(next, ',');
+        if (next)
+            *next++ = 0;
+    }
+    return count;
+}
+
+// Where each of our columns stands in the file; false when one is missing.
+static bool read_header(char *line, int where[NUM_COLUMNS])
+{
+    char *fields[MAX_COLUMNS];
+    const int count = split(line, fields);
+    for (int column = 0; column < NUM_COLUMNS; column++) {
+        where[column] = -1;
+        for (int i = 0; i < count; i++)
+            if (strcmp(fields[i], names[column]) == 0)
+                where[column] = i;
+        if (where[column] < 0)
+            return false;
+    }
+    return true;
+}
+
+static double time_of(const char *field)
+{
+    return *field ? strtod(field, NULL) : NAN;
+}
+
+static bool add_row(struct bench_peers *peers, char *line, const int where[NUM_COLUMNS])
+{
+    char *fields[MAX_COLUMNS], *f[NUM_COLUMNS];
+    const int count = split(line, fields);
+    for (int column = 0; column < NUM_COLUMNS; column++) {
+        if (where[column] >= count)
+            return true; // a short line has nothing for us
+        f[column] = fields[where[column]];
+    }
+    struct bench_peer *list = realloc(peers->list, (peers->count + 1) * sizeof *list);
+    if (!list)
+        return false;
+    peers->list = list;
+    struct bench_peer *row = &list[peers->count++];
+    *row = (struct bench_peer){.m = strtoll(f[M], NULL, 10),
+                               .n = strtoll(f[N], NULL, 10),
+                               .k = strtoll(f[K], NULL, 10),
+                               .deepgemm_us = time_of(f[DEEPGEMM_US]),
+                               .cublaslt_us = time_of(f[CUBLASLT_US])};
+    snprintf(row->op, sizeof row->op, "%s", f[OP]);
+    return true;
+}
+
+int bench_read_peers(const struct cli_command *command, const char *path, struct bench_peers *peers)
+{
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return cli_error(command, CLI_USAGE, "%s: %s", path, strerror(errno));
+    char *line = NULL;
+    size_t capacity = 0;
+    int where[NUM_COLUMNS], status = CLI_OK;
+    if (getline(&line, &capacity, file) < 0 || !read_header(line, where))
+        status = cli_error(
+            command, CLI_USAGE,
+            "%s: the first line must name the columns op, m, n, k, deepgemm_us and cublaslt_us",
+            path);
+    while (status == CLI_OK && getline(&line, &capacity, file) >= 0)
+        if (!add_row(peers, line, where))
+            status = cli_error(command, CLI_FAILED, "out of memory");
+    free(line);
+    fclose(file);
+    return status;
+}
+
+const struct bench_peer *bench_find_peer(const struct bench_peers *peers,
+                                         const struct dg_problem *p)
+{
+    const bool is_dense = p->d_type == DG_BF16 && p->c_mode == DG_C_NONE && p->sfb_block_n == 128;
+    const bool is_1d1d = p->d_type == DG_F32 && p->c_mode == DG_C_IN_PLACE && p->sfb_block_n == 1;
+    const char *op = is_dense ? "fp8_dense" : is_1d1d ? "fp8_dense_1d1d_fp32_accumulate" : "";
+    for (size_t i = 0; i < peers->count; i++) {
+        const struct bench_peer *row = &peers->list[i];
+        if (strcmp(row->op, op) == 0 && row->m == p->m && row->n == p->n && row->k == p->k)
+            return row;
+    }
+    return NULL;
+}

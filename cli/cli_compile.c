@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+// cli_compile.c - `deepgemm compile`: makes kernels ready ahead of time, or counts the distinct ones that
+// a list of shapes needs over every m.
+#include "bench.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct compile_settings {
+    struct cli_context_settings context;
+    const char *shapes;
+    int64_t max_m;
+    int list;
+};
+
+static const struct cli_option options[] = {
+    {"shapes", CLI_TEXT, offsetof(struct compile_settings, shapes), "FILE", "problems, one a line"},
+    {"list", CLI_FLAG, offsetof(struct compile_settings, list), NULL,
+     "compile nothing: list the kernels needed for m = 1 to --max-m"},
+    {"max-m", CLI_NUMBER, offsetof(struct compile_settings, max_m), "N", "for --list (16384)"},
+    CLI_CONTEXT_OPTIONS(struct compile_settings, context),
+    {0},
+};
+
+// ---- --list -------------------------------------------------------------------------------------
+
+struct kernels {
+    struct kernel {
+        char *name;
+        int64_t num_problems;
+    } * list;
+    size_t count;
+};
+
+static bool kernels_add(struct kernels *kernels, const char *name)
+{
+    for (size_t i = 0; i < kernels->count; i++)
+        if (strcmp(kernels->list[i].name, name) == 0) {
+            kernels->list[i].num_problems++;
+            return true;
+        }
+    struct kernel *list = realloc(kernels->list, (kernels->count + 1) * sizeof *list);
+    char *copy = strdup(name);
+    if (list)
+        kernels->list = list;
+    if (!list || !copy) {
+        free(copy);
+        return false;
+    }
+    kernels->list[kernels->count++] = (struct kernel){copy, 1};
+    return true;
+}
+
+static void kernels_free(struct kernels *kernels)
+{
+    for (size_t i = 0; i < kernels->count; i++)
+        free(kernels->list[i].name);
+    free(kernels->list);
+}
+
+// The kernel's identity as the backend explains it: all that its compilation depends on.
+static dg_status kernel_of(dg_context *context, const struct dg_problem *problem,
+                           struct kernels *kernels)
+{
+    struct cli_facts facts = {0};
+    dg_status status = dg_explain(context, problem, cli_facts_add, &facts);
+    const char *name = cli_facts_find(&facts, "kernel_key");
+    if (!name)
+        name = cli_facts_find(&facts, "kernel");
+    if (status == DG_OK && !kernels_add(kernels, name ? name : "?"))
+        status = DG_OUT_OF_MEMORY;
+    cli_facts_free(&facts);
+    return status;
+}
+
+// The same shape at another m was gone through already.
+static bool is_repeated(const struct bench *bench, size_t index)
+{
+    struct dg_problem problem = bench->problems[index];
+    for (size_t i = 0; i < index; i++) {
+        problem.m = bench->problems[i].m;
+        if (memcmp(&problem, &bench->problems[i], sizeof problem) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int list_kernels(const struct bench *bench, dg_context *context, int64_t max_m)
+{
+    struct kernels kernels = {0};
+    dg_status status = DG_OK;
+    int64_t num_shapes = 0;
+    for (size_t i = 0; i < bench->num_problems && status == DG_OK; i++) {
+        if (is_repeated(bench, i))
+            continue;
+        num_shapes++;
+        cli_progress_show("kernels", (double)i, (double)bench->num_problems);
+        struct dg_problem problem = bench->problems[i];
+        for (problem.m = 1; problem.m <= max_m && status == DG_OK; problem.m++)
+            status = kernel_of(context, &problem, &kernels);
+    }
+    cli_progress_clear();
+    for (size_t i = 0; i < kernels.count && status == DG_OK; i++)
+        printf("%-60s %10lld problems\n", kernels.list[i].name,
+               (long long)kernels.list[i].num_problems);
+    if (status == DG_OK)
+        printf("%zu kernels for %lld shapes, m = 1 to %lld\n", kernels.count, (long long)num_shapes,
+               (long long)max_m);
+    kernels_free(&kernels);
+    return status == DG_OK ? CLI_OK : cli_status_error(bench->command, status);
+}
+
+// ---- compiling ----------------------------------------------------------------------------------
+
+static int prepare_all(const struct bench *bench, dg_context *context)
+{
+    double *times = calloc(bench->num_problems, sizeof *times), worst = 0;
+    if (!times)
+        return cli_error(bench->command, CLI_FAILED, "out of memory");
+    size_t count = 0;
+    for (size_t i = 0; i < bench->num_problems; i++) {
+        char line[512];
+        dg_problem_format(&bench->problems[i], line, sizeof line);
+        cli_progress_show(line, (double)i, (double)bench->num_problems);
+        const double start = cli_seconds();
+        if (dg_prepare(context, &bench->problems[i]) != DG_OK)
+            break;
+        times[count] = 1e3 * (cli_seconds() - start);
+        cli_progress_clear();
+        printf("%10.1f ms  %s\n", times[count], line);
+        worst = fmax(worst, times[count++]);
+    }
+    const bool is_done = count == bench->num_problems;
+    if (is_done)
+        printf("%zu problems ready: median %.1f ms, longest %.1f ms\n", count,
+               bench_median(times, count), worst);
+    free(times);
+    return is_done ? CLI_OK : cli_library_error(bench->command);
+}
+
+static int compile_main(const struct cli_command *command, int argc, char **argv)
+{
+    struct compile_settings settings = {.context = CLI_CONTEXT_SETTINGS, .max_m = 16384};
+    int first, status;
+    if (!cli_parse(command, argc, argv, &settings, &first, &status))
+        return status;
+    struct bench bench = {.command = command};
+    status = settings.shapes ? bench_read_shapes(&bench, settings.shapes) : CLI_OK;
+    for (int i = first; status == CLI_OK && i < argc; i++)
+        status = bench_add_problem(&bench, argv[i], "");
+    if (status == CLI_OK && bench.num_problems == 0)
+        status =
+            cli_error(command, CLI_USAGE, "nothing to compile: give --shapes FILE or a problem");
+    dg_context *context = NULL;
+    if (status == CLI_OK && cli_context_create(&context, &settings.context) != DG_OK)
+        status = cli_library_error(command);
+    if (status == CLI_OK)
+        status = settings.list ? list_kernels(&bench, context, settings.max_m)
+                               : prepare_all(&bench, context);
+    dg_context_destroy(context);
+    free(bench.problems);
+    return status;
+}
+
+const struct cli_command cli_compile = {
+    .name = "compile",
+    .arguments = "['PROBLEM'...]",
+    .summary = "compile the kernels of problems ahead of time, or list them",
+    .options = options,
+    .main = compile_main,
+};
