@@ -125,7 +125,7 @@ struct cli_facts {
 void cli_facts_add(void *facts, const char *section, const char *key, const char *value);
 const char *cli_facts_find(const struct cli_facts *facts, const char *key); // NULL: not there
 void cli_facts_print(const struct cli_facts *facts, FILE *file);
-// The members of a JSON object without its braces: "section": {"key": "value", ...}, ...
+// {"section": {"key": "value", ...}, ...}
 void cli_facts_json(const struct cli_facts *facts, FILE *file);
 void cli_facts_free(struct cli_facts *facts);
 

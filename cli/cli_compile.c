@@ -73,13 +73,22 @@ static dg_status kernel_of(dg_context *context, const struct dg_problem *problem
     return status;
 }
 
+// The problem for another m; a stride that spans m, and would not fit another, becomes "no gap".
+static struct dg_problem with_m(struct dg_problem problem, int64_t m)
+{
+    problem.m = m;
+    if (problem.a_major == DG_MN_MAJOR)
+        problem.lda = 0;
+    return problem;
+}
+
 // The same shape at another m was gone through already.
 static bool is_repeated(const struct bench *bench, size_t index)
 {
-    struct dg_problem problem = bench->problems[index];
+    const struct dg_problem problem = with_m(bench->problems[index], 0);
     for (size_t i = 0; i < index; i++) {
-        problem.m = bench->problems[i].m;
-        if (memcmp(&problem, &bench->problems[i], sizeof problem) == 0)
+        const struct dg_problem other = with_m(bench->problems[i], 0);
+        if (memcmp(&problem, &other, sizeof problem) == 0)
             return true;
     }
     return false;
@@ -95,9 +104,10 @@ static int list_kernels(const struct bench *bench, dg_context *context, int64_t 
             continue;
         num_shapes++;
         cli_progress_show("kernels", (double)i, (double)bench->num_problems);
-        struct dg_problem problem = bench->problems[i];
-        for (problem.m = 1; problem.m <= max_m && status == DG_OK; problem.m++)
+        for (int64_t m = 1; m <= max_m && status == DG_OK; m++) {
+            const struct dg_problem problem = with_m(bench->problems[i], m);
             status = kernel_of(context, &problem, &kernels);
+        }
     }
     cli_progress_clear();
     for (size_t i = 0; i < kernels.count && status == DG_OK; i++)

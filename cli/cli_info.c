@@ -27,13 +27,7 @@ static int info_main(const struct cli_command *command, int argc, char **argv)
         status = cli_error(command, CLI_FAILED, "out of memory");
     else {
         status = CLI_OK;
-        if (settings.json) {
-            printf("{");
-            cli_facts_json(&facts, stdout);
-            printf("\n}\n");
-        } else {
-            cli_facts_print(&facts, stdout);
-        }
+        (settings.json ? cli_facts_json : cli_facts_print)(&facts, stdout);
     }
     cli_facts_free(&facts);
     return status;

@@ -13,25 +13,6 @@ static const struct cli_option options[] = {
     {0},
 };
 
-static void print_plan(const struct plan_settings *settings, const struct dg_problem *problem,
-                       const char *backend, const struct cli_facts *facts)
-{
-    char line[512];
-    dg_problem_format(problem, line, sizeof line);
-    if (!settings->json) {
-        printf("problem  %s\nbackend  %s\n\n", line, backend);
-        cli_facts_print(facts, stdout);
-        return;
-    }
-    printf("{\n  \"problem\": ");
-    cli_json_string(stdout, line);
-    printf(",\n  \"backend\": ");
-    cli_json_string(stdout, backend);
-    printf(facts->count ? "," : "");
-    cli_facts_json(facts, stdout);
-    printf("\n}\n");
-}
-
 static int plan_main(const struct cli_command *command, int argc, char **argv)
 {
     struct plan_settings settings = {.context = CLI_CONTEXT_SETTINGS};
@@ -53,7 +34,7 @@ static int plan_main(const struct cli_command *command, int argc, char **argv)
     else if (facts.failed)
         status = cli_error(command, CLI_FAILED, "out of memory");
     else {
-        print_plan(&settings, &problem, dg_context_backend(context), &facts);
+        (settings.json ? cli_facts_json : cli_facts_print)(&facts, stdout);
         status = CLI_OK;
     }
     cli_facts_free(&facts);

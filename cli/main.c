@@ -4,10 +4,11 @@
 
 #include <string.h>
 
-extern const struct cli_command cli_info, cli_run, cli_bench, cli_plan, cli_compile;
+extern const struct cli_command cli_info, cli_run, cli_bench, cli_plan, cli_linear, cli_quantize,
+    cli_compile;
 
 static const struct cli_command *const commands[] = {
-    &cli_info, &cli_run, &cli_bench, &cli_plan, &cli_compile,
+    &cli_info, &cli_run, &cli_bench, &cli_plan, &cli_linear, &cli_quantize, &cli_compile,
 };
 enum { NUM_COMMANDS = sizeof commands / sizeof *commands };
 

@@ -167,9 +167,31 @@ void cli_table_end(struct cli_table *table)
 
 // ---- facts --------------------------------------------------------------------------------------
 
+// A key that comes again within its section was told in more detail: the later value stands.
+static bool replace(struct cli_facts *facts, const char *section, const char *key,
+                    const char *value)
+{
+    for (size_t i = 0; i < facts->count; i++) {
+        struct cli_fact *fact = &facts->list[i];
+        if (strcmp(fact->section, section) != 0 || strcmp(fact->key, key) != 0)
+            continue;
+        char *copy = strdup(value);
+        facts->failed |= !copy;
+        if (copy) {
+            free(fact->value);
+            fact->value = copy;
+        }
+        return true;
+    }
+    return false;
+}
+
 void cli_facts_add(void *user, const char *section, const char *key, const char *value)
 {
     struct cli_facts *facts = user;
+    value = value ? value : "";
+    if (replace(facts, section, key, value))
+        return;
     if (facts->count == facts->capacity) {
         const size_t capacity = facts->capacity ? 2 * facts->capacity : 64;
         struct cli_fact *list = realloc(facts->list, capacity * sizeof *list);
@@ -180,7 +202,7 @@ void cli_facts_add(void *user, const char *section, const char *key, const char 
         facts->list = list;
         facts->capacity = capacity;
     }
-    const struct cli_fact fact = {strdup(section), strdup(key), strdup(value ? value : "")};
+    const struct cli_fact fact = {strdup(section), strdup(key), strdup(value)};
     if (fact.section && fact.key && fact.value) {
         facts->list[facts->count++] = fact;
         return;
@@ -199,8 +221,7 @@ const char *cli_facts_find(const struct cli_facts *facts, const char *key)
     return NULL;
 }
 
-// The first fact of each section calls `begin`, each fact of it in turn `each`: sections may come
-// interleaved, but print together.
+// Sections may come interleaved, but print together, at the place of their first fact.
 static bool is_first_of_section(const struct cli_facts *facts, size_t index)
 {
     for (size_t i = 0; i < index; i++)
@@ -224,6 +245,7 @@ void cli_facts_print(const struct cli_facts *facts, FILE *file)
 
 void cli_facts_json(const struct cli_facts *facts, FILE *file)
 {
+    fputs("{", file);
     for (size_t first = 0; first < facts->count; first++) {
         if (!is_first_of_section(facts, first))
             continue;
@@ -241,6 +263,7 @@ void cli_facts_json(const struct cli_facts *facts, FILE *file)
         }
         fputs("\n  }", file);
     }
+    fputs("\n}\n", file);
 }
 
 void cli_facts_free(struct cli_facts *facts)

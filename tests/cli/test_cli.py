@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# test_cli.py - the command `deepgemm` from outside: what each command prints for programs (JSON, CSV) and
+# its exit status when the command line, a file or the library is at fault.
+import csv
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import tap
+
+COMMAND = os.environ.get("DEEPGEMM_BIN", tap.COMMAND)
+SCRATCH = tempfile.mkdtemp(prefix="cli-", dir=tap.BUILD)
+SHAPES = os.path.join(tap.ROOT, "bench", "shapes")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("DG_")}
+
+
+def cli(*arguments, status=0, **options):
+    options.setdefault("env", ENVIRONMENT)
+    return tap.run(COMMAND, *arguments, status=status, **options)
+
+
+def fails(status, text, *arguments):
+    """The command ends with `status`, says `text` on standard error and nothing on standard output."""
+    done = cli(*arguments, status=status)
+    assert text in done.stderr, "%r is not in %r" % (text, done.stderr)
+    assert not done.stdout, done.stdout
+
+
+def run_json(problem, *options):
+    return json.loads(cli("run", problem, "--json", "--backend", "cpu", *options).stdout)
+
+
+# ---- help and version ----
+
+def test_help_lists_every_command_and_each_explains_itself():
+    overview = cli("help").stdout
+    names = re.findall(r"^  ([a-z]+) {2,}", overview, re.MULTILINE)
+    assert {"info", "run", "bench", "plan", "compile", "linear", "quantize"} <= set(names), names
+    for name in set(names) - {"version"}:
+        for arguments in ((name, "--help"), (name, "-h"), ("help", name)):
+            text = cli(*arguments).stdout
+            assert text.startswith("usage: deepgemm %s " % name) and "--help" in text, text
+
+
+def test_version_is_the_header_s():
+    header = open(os.path.join(tap.ROOT, "include", "deepgemm.h"), encoding="utf-8").read()
+    version = ".".join(re.findall(r"#define DG_VERSION_[A-Z]+ (\d+)", header))
+    assert cli("version").stdout == "deepgemm %s\n" % version == cli("--version").stdout
+
+
+def test_no_command_and_an_unknown_one_are_usage_errors():
+    fails(2, "usage: deepgemm COMMAND")
+    fails(2, "unknown command 'multiply'", "multiply")
+    fails(2, "unknown command 'multiply'", "help", "multiply")
+
+
+def test_unknown_options_and_bad_values_are_usage_errors():
+    for command in ("info", "run", "bench", "plan", "compile", "linear", "quantize"):
+        fails(2, "--nonsense", command, "--nonsense")
+    fails(2, "--seed x", "run", "--seed", "x", "fp8_gemm_nt m=1 n=1 k=1")
+    fails(2, "--seed -1", "run", "--seed", "-1", "fp8_gemm_nt m=1 n=1 k=1")
+    fails(2, "requires an argument", "run", "--seed")
+
+
+# ---- info and plan ----
+
+def test_info_says_the_same_in_text_and_in_json():
+    facts = json.loads(cli("info", "--json").stdout)
+    assert facts["backends"]["cpu"] == "available"
+    assert "DG_BACKEND" in facts["environment"]
+    text = cli("info").stdout
+    for section, values in facts.items():
+        assert re.search("^%s$" % re.escape(section), text, re.MULTILINE), section
+        for key, value in values.items():
+            assert re.search(r"^  %s +%s$" % (re.escape(key), re.escape(value)), text, re.MULTILINE), key
+
+
+def test_info_shows_the_value_of_a_variable_even_if_it_is_not_text():
+    odd = b"a\"b\\c\x01\xff\xc3\xa9"
+    environment = dict(ENVIRONMENT, DG_TUNING_FILE=os.fsdecode(odd))
+    facts = json.loads(cli("info", "--json", env=environment).stdout)
+    assert facts["environment"]["DG_TUNING_FILE"] == 'a"b\\c\x01\ufffd\u00e9'
+
+
+def test_info_takes_no_arguments():
+    fails(2, "takes no arguments", "info", "more")
+
+
+def test_plan_names_the_problem_and_what_would_run():
+    facts = json.loads(cli("plan", "fp8_gemm_nt m=64 n=256 k=512 out=bf16", "--backend", "cpu", "--json").stdout)
+    assert facts["problem"]["line"] == "fp8_gemm_nt m=64 n=256 k=512"
+    assert facts["device"]["backend"] == "cpu"
+    assert facts["plan"]["kernel"] and facts["plan"]["why"]
+    assert facts["plan"]["kernel"] in cli("plan", "fp8_gemm_nt m=64 n=256 k=512", "--backend", "cpu").stdout
+
+
+def test_plan_refuses_what_is_not_a_problem():
+    fails(2, "one problem is wanted, 0 given", "plan")
+    fails(2, "one problem is wanted, 2 given", "plan", "fp8_gemm_nt m=1 n=1 k=1", "fp8_gemm_nt m=1 n=1 k=1")
+    fails(2, "n is missing", "plan", "fp8_gemm_nt m=1 k=1")
+
+
+# ---- run ----
+
+def test_run_checks_every_layout_and_output():
+    for problem in ("fp8_gemm_nt m=33 n=65 k=200",
+                    "fp8_gemm_nn m=33 n=65 k=200 out=fp32 c=separate",
+                    "fp8_gemm_tn m=33 n=65 k=576 c=inplace ldd=70",
+                    "fp8_gemm_tt m=33 n=65 k=576 out=fp32 sf=ue8m0 sfa_layout=mn lda=40",
+                    "fp8_gemm_nt m=1 n=7 k=1024 sfb=1 sfb_layout=mn",
+                    "fp8_gemm_nt m=5 n=3 k=0 out=fp32 c=inplace"):
+        result = run_json(problem, "--check")
+        assert result["problem"] == problem, result
+        assert result["backend"] == "cpu" and result["first_us"] > 0 and result["best_us"] > 0
+        assert result["check"]["ok"] and result["check"]["failure"] == "", result
+        if "fp32" in problem:
+            assert result["check"]["relative_error"] < 1e-6, result
+            assert result["check"]["rounding"] is None
+        else:
+            assert result["check"]["rounding"] <= 1, result
+
+
+def test_run_says_nothing_of_a_check_that_was_not_asked_for():
+    assert "check" not in run_json("fp8_gemm_nt m=3 n=3 k=128")
+
+
+def test_run_of_nothing_succeeds():
+    for problem in ("fp8_gemm_nt m=0 n=5 k=128", "fp8_gemm_nt m=5 n=0 k=128"):
+        assert run_json(problem, "--check")["check"]["ok"]
+
+
+def test_run_depends_on_the_seed_only():
+    problem = "fp8_gemm_nt m=64 n=64 k=256 out=fp32"
+    errors = [run_json(problem, "--check", "--seed", seed, "--threads", threads)["check"]["relative_error"]
+              for seed, threads in (("1", "1"), ("1", "2"), ("2", "1"))]
+    assert errors[0] == errors[1] != errors[2], errors
+
+
+def test_run_prints_the_check_for_people():
+    text = cli("run", "fp8_gemm_nt m=33 n=65 k=200", "--check", "--backend", "cpu").stdout
+    assert re.search(r"^check +ok, 33 of 33 rows$", text, re.MULTILINE), text
+    assert re.search(r"^error +\S+ of the norm", text, re.MULTILINE), text
+
+
+def test_run_refuses_problems_that_are_none():
+    fails(2, "one problem is wanted", "run")
+    fails(2, "shape=3", "run", "fp8_gemm_nt m=1 n=1 k=1 shape=3")
+    fails(2, "fp9_gemm", "run", "fp9_gemm m=1 n=1 k=1")
+    fails(2, "m=-1", "run", "fp8_gemm_nt m=-1 n=1 k=1")
+    fails(2, "", "run", "fp8_gemm_nt m=4611686018427387904 n=4 k=4")
+
+
+def test_run_reports_what_the_library_refuses():
+    fails(1, "`nonsense`", "run", "--backend", "nonsense", "fp8_gemm_nt m=1 n=1 k=1")
+    fails(1, "isa", "run", "--backend", "cpu", "--isa", "nonsense", "fp8_gemm_nt m=1 n=1 k=1")
+    fails(1, "out of memory", "run", "--backend", "cpu", "fp8_gemm_nt m=4000000000 n=4000000000 k=1")
+
+
+# ---- bench ----
+
+PROBLEMS = ("fp8_gemm_nt m=3 n=128 k=256", "fp8_gemm_nt m=17 n=128 k=256 out=fp32 c=inplace sfb=1")
+
+
+def bench(*arguments, status=0):
+    return cli("bench", "--backend", "cpu", "--time-ms", "5", *arguments, status=status)
+
+
+def test_bench_writes_the_same_rows_as_table_csv_and_json():
+    path = os.path.join(SCRATCH, "rows.csv")
+    text = bench("--csv", path, *PROBLEMS).stdout
+    rows = list(csv.DictReader(open(path, newline="")))
+    assert [row["problem"] for row in rows] == list(PROBLEMS), rows
+    for row, line in zip(rows, text.splitlines()[1:]):
+        assert line.startswith(row["problem"]) and row["isa"] in line, (row, line)
+        assert row["check"] == "ok" and float(row["best_us"]) <= float(row["median_us"]), row
+        assert 0 < float(row["fma_peak_ratio"]) < 1.5, row
+        flops = 2 * eval(re.sub(r".*m=(\d+) n=(\d+) k=(\d+).*", r"\1*\2*\3", row["problem"]))
+        assert abs(float(row["gflops"]) - flops / float(row["best_us"]) / 1e3) < 1e-3 * float(row["gflops"])
+    answer = json.loads(bench("--json", *PROBLEMS).stdout)
+    assert [row["problem"] for row in answer["rows"]] == list(PROBLEMS)
+    assert set(answer["rows"][0]) == set(rows[0])
+
+
+def test_bench_takes_every_combination_of_lists():
+    rows = json.loads(bench("--json", "--isa", "c,avx2", "--threads", "1,2", PROBLEMS[0]).stdout)["rows"]
+    assert [(row["isa"], row["threads"]) for row in rows] == [("c", 1), ("c", 2), ("avx2", 1), ("avx2", 2)]
+
+
+def test_bench_reads_shapes_with_comments_and_names_the_bad_line():
+    path = os.path.join(SCRATCH, "shapes.txt")
+    with open(path, "w") as file:
+        file.write("# a comment\n\n  %s   # another\n%s\r\n" % PROBLEMS)
+    rows = json.loads(bench("--json", "--shapes", path, "--problem", PROBLEMS[0]).stdout)["rows"]
+    assert [row["problem"] for row in rows] == list(PROBLEMS) + [PROBLEMS[0]]
+    with open(path, "a") as file:
+        file.write("fp8_gemm_nt m=1 n=1\n")
+    fails(2, "shapes.txt:5: ", "bench", "--shapes", path)
+
+
+def test_bench_refuses_bad_lists_and_missing_files():
+    fails(2, "nothing to time", "bench")
+    fails(2, "no-such-file: No such file", "bench", "--shapes", os.path.join(SCRATCH, "no-such-file"))
+    fails(1, "rows.csv: No such file", "bench", "--csv", os.path.join(SCRATCH, "none", "rows.csv"), PROBLEMS[0])
+    done = bench("--vs", "cublaslt", PROBLEMS[0], status=2)
+    assert "fma-peak" in done.stderr and not done.stdout
+    assert "numbers are wanted" in bench("--threads", "1,x", PROBLEMS[0], status=2).stderr
+    assert "isa" in bench("--isa", "mmx", PROBLEMS[0], status=1).stderr
+
+
+def test_output_that_cannot_be_written_is_a_failure():
+    if not os.path.exists("/dev/full"):
+        tap.skip("no /dev/full")
+    with open("/dev/full", "w") as full:
+        import subprocess
+        done = subprocess.run([COMMAND, "version"], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1 and b"could not be written" in done.stderr
+    assert "could not be written" in bench("--csv", "/dev/full", PROBLEMS[0], status=1).stderr
+
+
+def test_shapes_of_the_repository_are_all_problems():
+    counts = {}
+    for name in sorted(os.listdir(SHAPES)):
+        lines = [line.split("#")[0].strip() for line in io.open(os.path.join(SHAPES, name), encoding="utf-8")]
+        lines = [line for line in lines if line]
+        counts[name] = len(lines)
+        assert len(set(lines)) == len(lines), name
+        # m = 0 compiles nothing but reads and plans every line
+        cli("compile", "--backend", "cpu", "--list", "--max-m", "0", "--shapes", os.path.join(SHAPES, name))
+    assert counts["deepseek-v3-dense.txt"] == 70 and counts["deepseek-v3-1d1d.txt"] == 4, counts
+
+
+# ---- compile ----
+
+def test_compile_makes_problems_ready_and_counts_kernels():
+    text = cli("compile", "--backend", "cpu", *PROBLEMS).stdout
+    assert all(problem in text for problem in PROBLEMS) and "2 problems ready" in text, text
+    text = cli("compile", "--backend", "cpu", "--list", "--max-m", "40", *PROBLEMS).stdout
+    last = re.fullmatch(r"(\d+) kernels for 2 shapes, m = 1 to 40", text.splitlines()[-1])
+    assert last and int(last.group(1)) == len(text.splitlines()) - 1, text
+    fails(2, "nothing to compile", "compile")
+
+
+if __name__ == "__main__":
+    tap.main()
