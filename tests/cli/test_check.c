@@ -82,7 +82,7 @@ static void test_small_errors_everywhere_are_found(void)
     for (int i = 0; i < 600; i++)
         d[i] *= 1 + 1.2e-6f;
     CHECK(!check_passes(1e10), "passed");
-    CHECK(strstr(result.failure, "relative error 1.2"), "%s", result.failure);
+    CHECK(strstr(result.failure, "relative error 1."), "%s", result.failure);
 }
 
 static void test_c_left_out_is_found(void)
