@@ -91,7 +91,7 @@ DG_API const char *dg_last_error(void);
  */
 typedef enum dg_type {
     DG_TYPE_NONE = 0,
-    DG_E4M3 = 1,    /* 8-bit float, 4 exponent and 3 mantissa bits, finite only plus NaN (0x7f, 0xff) */
+    DG_E4M3 = 1,    /* 8-bit float, 4 exponent and 3 mantissa bits; NaN is 0x7f and 0xff, no Inf */
     DG_BF16 = 2,    /* bfloat16 */
     DG_F32 = 3,     /* IEEE single */
     DG_F64 = 4,     /* IEEE double; as an output of the "oracle" backend only */
@@ -109,7 +109,7 @@ DG_API const char *dg_type_name(dg_type type);
 #define DG_MAX_RANK 4
 
 struct dg_tensor {
-    void *data;                  /* host pointer for a CPU context, device pointer for a GPU one */
+    void *data; /* host pointer for a CPU context, device pointer for a GPU one */
     dg_type type;
     int32_t rank;                /* number of dimensions in use, 1 to DG_MAX_RANK */
     int64_t shape[DG_MAX_RANK];  /* elements, outermost first */
@@ -171,28 +171,35 @@ struct dg_scaled {
  */
 typedef struct dg_context dg_context;
 
-typedef enum dg_log_level { DG_LOG_ERROR = 1, DG_LOG_WARNING = 2, DG_LOG_INFO = 3, DG_LOG_DEBUG = 4 } dg_log_level;
+typedef enum dg_log_level {
+    DG_LOG_ERROR = 1,
+    DG_LOG_WARNING = 2,
+    DG_LOG_INFO = 3,
+    DG_LOG_DEBUG = 4
+} dg_log_level;
 
 /* Called from any thread that uses the context; `text` has no newline and dies with the call. */
 typedef void (*dg_log_callback)(void *user, dg_log_level level, const char *text);
 
 struct dg_context_options {
-    size_t struct_size;   /* sizeof(struct dg_context_options), as DG_CONTEXT_OPTIONS sets it */
-    const char *backend;  /* "sm90", "cpu", "oracle"; NULL: $DG_BACKEND, else the first that can run.
+    size_t struct_size;  /* sizeof(struct dg_context_options), as DG_CONTEXT_OPTIONS sets it */
+    const char *backend; /* "sm90", "cpu", "oracle"; NULL: $DG_BACKEND, else the first that can run.
                              "oracle" sums in double on the CPU: slow, for checking */
-    int32_t device;       /* CUDA device ordinal; -1: the calling thread's current device, else 0 */
-    int32_t num_sms;      /* most SMs a GPU call may occupy; 0: all */
-    int32_t num_threads;  /* CPU threads, the caller's included; 0: $DG_NUM_THREADS, else what the
+    int32_t device;      /* CUDA device ordinal; -1: the calling thread's current device, else 0 */
+    int32_t num_sms;     /* most SMs a GPU call may occupy; 0: all */
+    int32_t num_threads; /* CPU threads, the caller's included; 0: $DG_NUM_THREADS, else what the
                              affinity mask and the cgroup quota allow */
-    const char *cpu_isa;  /* "c", "avx2", "avx512"; NULL: $DG_CPU_ISA, else the best of this CPU.
+    const char *cpu_isa; /* "c", "avx2", "avx512"; NULL: $DG_CPU_ISA, else the best of this CPU.
                              The bits of the results do not depend on it */
-    dg_log_callback log;  /* NULL: silent, unless $DG_LOG asks for standard error */
+    dg_log_callback log; /* NULL: silent, unless $DG_LOG asks for standard error */
     void *log_user;
     dg_log_level log_level; /* most detailed level that is delivered; 0: DG_LOG_WARNING */
 };
 
 #define DG_CONTEXT_OPTIONS_INIT                                                                    \
-    {sizeof(struct dg_context_options), NULL, -1, 0, 0, NULL, NULL, NULL, (dg_log_level)0}
+    {                                                                                              \
+        sizeof(struct dg_context_options), NULL, -1, 0, 0, NULL, NULL, NULL, (dg_log_level)0       \
+    }
 #ifdef __cplusplus
 #define DG_CONTEXT_OPTIONS dg_context_options DG_CONTEXT_OPTIONS_INIT
 #else
@@ -233,7 +240,8 @@ DG_API int32_t dg_context_num_sms(const dg_context *context);
  *       strides as d to accumulate in place; any other overlap is not detected and undefined
  *
  * Any m, n, k >= 0 whose products fit 64 bits.  Values need stride 1 along one of their two dimensions;
- * the other stride is free, 0 included.  m == 0 or n == 0: nothing is read or written.  k == 0: D = C, or zeros without C.
+ * the other stride is free, 0 included.  m == 0 or n == 0: nothing is read or written.  k == 0: D = C,
+ * or zeros without C.
  *
  * Arithmetic: for each 128 of k the products are summed exactly enough for FP32, then
  * `total += (sf_a * sf_b) * block` in FP32 (fused), k ascending, then C is added in FP32, and one
@@ -249,10 +257,10 @@ DG_API int32_t dg_context_num_sms(const dg_context *context);
  * when D is complete.
  */
 struct dg_gemm_options {
-    size_t struct_size;     /* sizeof(struct dg_gemm_options) */
-    void *workspace;        /* device memory for layouts that need it; 256-byte aligned; may be NULL */
+    size_t struct_size; /* sizeof(struct dg_gemm_options) */
+    void *workspace;    /* device memory for layouts that need it; 256-byte aligned; may be NULL */
     size_t workspace_bytes;
-    uint32_t flags;         /* DG_GEMM_... or-ed */
+    uint32_t flags; /* DG_GEMM_... or-ed */
 };
 
 enum {
@@ -266,25 +274,32 @@ enum {
     DG_GEMM_BATCH_INVARIANT = 4
 };
 
-#define DG_GEMM_OPTIONS_INIT {sizeof(struct dg_gemm_options), NULL, 0, 0}
+#define DG_GEMM_OPTIONS_INIT                                                                       \
+    {                                                                                              \
+        sizeof(struct dg_gemm_options), NULL, 0, 0                                                 \
+    }
 #ifdef __cplusplus
 #define DG_GEMM_OPTIONS dg_gemm_options DG_GEMM_OPTIONS_INIT
 #else
 #define DG_GEMM_OPTIONS ((struct dg_gemm_options)DG_GEMM_OPTIONS_INIT)
 #endif
 
-DG_API dg_status dg_fp8_gemm_nt(dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b,
-                                const struct dg_tensor *d, const struct dg_tensor *c,
-                                const struct dg_gemm_options *options, void *stream);
-DG_API dg_status dg_fp8_gemm_nn(dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b,
-                                const struct dg_tensor *d, const struct dg_tensor *c,
-                                const struct dg_gemm_options *options, void *stream);
-DG_API dg_status dg_fp8_gemm_tn(dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b,
-                                const struct dg_tensor *d, const struct dg_tensor *c,
-                                const struct dg_gemm_options *options, void *stream);
-DG_API dg_status dg_fp8_gemm_tt(dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b,
-                                const struct dg_tensor *d, const struct dg_tensor *c,
-                                const struct dg_gemm_options *options, void *stream);
+DG_API dg_status dg_fp8_gemm_nt(dg_context *context, const struct dg_scaled *a,
+                                const struct dg_scaled *b, const struct dg_tensor *d,
+                                const struct dg_tensor *c, const struct dg_gemm_options *options,
+                                void *stream);
+DG_API dg_status dg_fp8_gemm_nn(dg_context *context, const struct dg_scaled *a,
+                                const struct dg_scaled *b, const struct dg_tensor *d,
+                                const struct dg_tensor *c, const struct dg_gemm_options *options,
+                                void *stream);
+DG_API dg_status dg_fp8_gemm_tn(dg_context *context, const struct dg_scaled *a,
+                                const struct dg_scaled *b, const struct dg_tensor *d,
+                                const struct dg_tensor *c, const struct dg_gemm_options *options,
+                                void *stream);
+DG_API dg_status dg_fp8_gemm_tt(dg_context *context, const struct dg_scaled *a,
+                                const struct dg_scaled *b, const struct dg_tensor *d,
+                                const struct dg_tensor *c, const struct dg_gemm_options *options,
+                                void *stream);
 
 /* ------------------------------------------------------------------------------------------------
  * Quantisation to E4M3
@@ -303,8 +318,8 @@ DG_API dg_status dg_fp8_gemm_tt(dg_context *context, const struct dg_scaled *a, 
  * any; no byte may belong to two elements of the outputs q and scales, or to one of them and x.
  */
 typedef enum dg_scale_rounding {
-    DG_SCALE_EXACT = 0,        /* amax / 448 as it is */
-    DG_SCALE_POWER_OF_TWO = 1  /* rounded up to a power of two ("UE8M0") */
+    DG_SCALE_EXACT = 0,       /* amax / 448 as it is */
+    DG_SCALE_POWER_OF_TWO = 1 /* rounded up to a power of two ("UE8M0") */
 } dg_scale_rounding;
 
 DG_API dg_status dg_quantize_per_token(dg_context *context, const struct dg_tensor *x,
@@ -317,10 +332,11 @@ DG_API dg_status dg_quantize_per_block(dg_context *context, const struct dg_tens
                                        const struct dg_tensor *q, const struct dg_tensor *scales,
                                        dg_scale_rounding rounding, void *stream);
 
-/* x[r][c] = values * scale in FP32, rounded once to x's type (DG_F32 or DG_BF16), apart from q.  Blocks of 1x128,
- * 128x1 and 128x128; DG_UE8M0X4 scales are packed along columns, for 128x1 blocks along rows. */
-DG_API dg_status dg_dequantize(dg_context *context, const struct dg_scaled *q, const struct dg_tensor *x,
-                               void *stream);
+/* x[r][c] = values * scale in FP32, rounded once to x's type (DG_F32 or DG_BF16).  Blocks of 1x128,
+ * 128x1 and 128x128; DG_UE8M0X4 scales are packed along columns, for 128x1 blocks along rows.  x must
+ * not overlap q's values or scales. */
+DG_API dg_status dg_dequantize(dg_context *context, const struct dg_scaled *q,
+                               const struct dg_tensor *x, void *stream);
 
 /* ------------------------------------------------------------------------------------------------
  * Problems: what a call asks for, as one line of text
@@ -376,7 +392,8 @@ DG_API size_t dg_problem_format(const struct dg_problem *problem, char *text, si
  * Looking inside
  */
 /* Receives one fact; the strings die with the call.  `section` groups keys ("device", "environment"). */
-typedef void (*dg_fact_callback)(void *user, const char *section, const char *key, const char *value);
+typedef void (*dg_fact_callback)(void *user, const char *section, const char *key,
+                                 const char *value);
 
 /* Version, backends and why the others are not available, device, CPU, compilers, cache, and every
  * environment variable with its value. */
@@ -391,7 +408,8 @@ DG_API dg_status dg_explain(dg_context *context, const struct dg_problem *proble
 DG_API dg_status dg_prepare(dg_context *context, const struct dg_problem *problem);
 
 /* Workspace bytes for a problem on this context; 0 for most.  UINT64_MAX never. */
-DG_API dg_status dg_workspace_bytes(dg_context *context, const struct dg_problem *problem, size_t *bytes);
+DG_API dg_status dg_workspace_bytes(dg_context *context, const struct dg_problem *problem,
+                                    size_t *bytes);
 
 #ifdef __cplusplus
 }

@@ -8,16 +8,16 @@
 #include <stddef.h>
 
 enum dg_env {
-    DG_ENV_BACKEND,                    // DG_BACKEND
-    DG_ENV_CPU_ISA,                    // DG_CPU_ISA
-    DG_ENV_NUM_THREADS,                // DG_NUM_THREADS
-    DG_ENV_LOG,                        // DG_LOG: error, warning, info, debug
-    DG_ENV_PRINT_CONFIGS,              // DG_PRINT_CONFIGS
-    DG_ENV_TUNING_FILE,                // DG_TUNING_FILE
-    DG_ENV_KERNEL_DIR,                 // DG_KERNEL_DIR: read kernel sources here instead of the embedded text
-    DG_ENV_DEBUG_LAYOUTS,              // DG_DEBUG_LAYOUTS: later, device-side layout checks
-    DG_ENV_JIT_CACHE_DIR,              // DG_JIT_CACHE_DIR
-    DG_ENV_JIT_USE_NVRTC,              // DG_JIT_USE_NVRTC: 0 = nvcc
+    DG_ENV_BACKEND,       // DG_BACKEND
+    DG_ENV_CPU_ISA,       // DG_CPU_ISA
+    DG_ENV_NUM_THREADS,   // DG_NUM_THREADS
+    DG_ENV_LOG,           // DG_LOG: error, warning, info, debug
+    DG_ENV_PRINT_CONFIGS, // DG_PRINT_CONFIGS
+    DG_ENV_TUNING_FILE,   // DG_TUNING_FILE
+    DG_ENV_KERNEL_DIR,    // DG_KERNEL_DIR: read kernel sources here instead of the embedded text
+    DG_ENV_DEBUG_LAYOUTS, // DG_DEBUG_LAYOUTS: later, device-side layout checks
+    DG_ENV_JIT_CACHE_DIR, // DG_JIT_CACHE_DIR
+    DG_ENV_JIT_USE_NVRTC, // DG_JIT_USE_NVRTC: 0 = nvcc
     DG_ENV_JIT_NVCC_COMPILER,          // DG_JIT_NVCC_COMPILER
     DG_ENV_JIT_DEBUG,                  // DG_JIT_DEBUG
     DG_ENV_JIT_PRINT_COMPILER_COMMAND, // DG_JIT_PRINT_COMPILER_COMMAND

@@ -15,7 +15,8 @@
 __attribute__((format(printf, 2, 3))) dg_status dg_fail(dg_status status, const char *format, ...);
 
 // Puts "prefix: " before the text of the failure that is being forwarded; returns `status`.
-__attribute__((format(printf, 2, 3))) dg_status dg_fail_context(dg_status status, const char *format, ...);
+__attribute__((format(printf, 2, 3))) dg_status dg_fail_context(dg_status status,
+                                                                const char *format, ...);
 
 // While true, failures of this thread leave the last text alone: for trials that are expected to fail.
 void dg_error_keep(bool keep);

@@ -15,7 +15,7 @@ struct dg_log {
 // The sink for a context: its own callback, else standard error at $DG_LOG's level, else none.
 struct dg_log dg_log_open(const struct dg_context_options *options);
 
-__attribute__((format(printf, 3, 4))) void dg_log_write(const struct dg_log *log, dg_log_level level,
-                                                        const char *format, ...);
+__attribute__((format(printf, 3, 4))) void
+dg_log_write(const struct dg_log *log, dg_log_level level, const char *format, ...);
 
 #endif

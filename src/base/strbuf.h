@@ -13,7 +13,8 @@ struct dg_strbuf {
     bool failed;
 };
 
-__attribute__((format(printf, 2, 3))) void dg_strbuf_add(struct dg_strbuf *buffer, const char *format, ...);
+__attribute__((format(printf, 2, 3))) void dg_strbuf_add(struct dg_strbuf *buffer,
+                                                         const char *format, ...);
 void dg_strbuf_add_bytes(struct dg_strbuf *buffer, const void *bytes, size_t length);
 // Never NULL, always ended with 0; borrowed from the buffer.
 const char *dg_strbuf_text(const struct dg_strbuf *buffer);
