@@ -85,8 +85,8 @@ dg_status dg_cuda_check_pointer(const struct dg_cuda_context *context, const voi
                                 const char *name)
 {
     if (!pointer)
-        return dg_fail(DG_INVALID_ARGUMENT, "%s.data = NULL: must be memory of CUDA device %d", name,
-                       context->ordinal);
+        return dg_fail(DG_INVALID_ARGUMENT, "%s.data = NULL: must be memory of CUDA device %d",
+                       name, context->ordinal);
     unsigned int memory_type = 0, is_managed = 0;
     int ordinal = -1;
     CUpointer_attribute attributes[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
@@ -100,8 +100,8 @@ dg_status dg_cuda_check_pointer(const struct dg_cuda_context *context, const voi
         return DG_OK;
     if (memory_type == CU_MEMORYTYPE_DEVICE)
         return dg_fail(DG_INVALID_ARGUMENT,
-                       "%s.data = %p: lies on CUDA device %d, but the context works on device %d", name,
-                       pointer, ordinal, context->ordinal);
+                       "%s.data = %p: lies on CUDA device %d, but the context works on device %d",
+                       name, pointer, ordinal, context->ordinal);
     return dg_fail(DG_INVALID_ARGUMENT,
                    "%s.data = %p: is host memory; must be memory of CUDA device %d (a context with "
                    "backend \"cpu\" takes host memory)",

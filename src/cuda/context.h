@@ -17,7 +17,7 @@ struct dg_cuda_context {
     const struct dg_cuda *cuda;
     CUdevice device;
     int ordinal;
-    CUcontext primary; // retained at the first need, so that a caller with its own context pays nothing
+    CUcontext primary; // retained at the first need: a caller with its own context pays nothing
     pthread_mutex_t lock;
 };
 
@@ -26,7 +26,8 @@ struct dg_cuda_scope {
 };
 
 // ordinal -1: the device of the calling thread's current context, else 0.
-dg_status dg_cuda_context_open(struct dg_cuda_context *context, const struct dg_cuda *cuda, int ordinal);
+dg_status dg_cuda_context_open(struct dg_cuda_context *context, const struct dg_cuda *cuda,
+                               int ordinal);
 // Gives the primary context back.  A zeroed struct is allowed.
 void dg_cuda_context_close(struct dg_cuda_context *context);
 

@@ -109,7 +109,8 @@ int dg_cuda_driver_version(void);
 
 // Stores "<what>: CUDA_ERROR_...: <driver's words>" as this thread's error and returns the status that
 // fits: DG_OUT_OF_MEMORY, DG_NO_DEVICE or DG_CUDA_ERROR.  DG_OK for CUDA_SUCCESS.
-__attribute__((format(printf, 2, 3))) dg_status dg_cuda_fail(CUresult result, const char *what, ...);
+__attribute__((format(printf, 2, 3))) dg_status dg_cuda_fail(CUresult result, const char *what,
+                                                             ...);
 
 #define DG_CUDA_TRY(call, ...)                                                                     \
     do {                                                                                           \

@@ -63,11 +63,12 @@ static uint32_t swizzle_bytes(CUtensorMapSwizzle swizzle)
 static dg_status check_dimension(const char *name, const struct dg_tensor_map_desc *desc, int i)
 {
     if (desc->shape[i] < 1 || desc->shape[i] > LARGEST_SHAPE)
-        return dg_fail(DG_INVALID_ARGUMENT, "%s: dimension %d has %llu elements: TMA takes 1 to 2^32",
-                       name, i, (unsigned long long)desc->shape[i]);
+        return dg_fail(DG_INVALID_ARGUMENT,
+                       "%s: dimension %d has %llu elements: TMA takes 1 to 2^32", name, i,
+                       (unsigned long long)desc->shape[i]);
     if (desc->box[i] < 1 || desc->box[i] > LARGEST_BOX)
-        return dg_fail(DG_INVALID_ARGUMENT, "%s: box dimension %d is %u: TMA takes 1 to %d", name, i,
-                       desc->box[i], LARGEST_BOX);
+        return dg_fail(DG_INVALID_ARGUMENT, "%s: box dimension %d is %u: TMA takes 1 to %d", name,
+                       i, desc->box[i], LARGEST_BOX);
     if (i == 0)
         return DG_OK;
     const uint64_t stride = desc->stride_bytes[i - 1];
@@ -77,8 +78,8 @@ static dg_status check_dimension(const char *name, const struct dg_tensor_map_de
                        name, (unsigned long long)stride, ALIGNMENT,
                        (unsigned long long)(stride / ALIGNMENT + 1) * ALIGNMENT);
     if (stride >= LARGEST_STRIDE)
-        return dg_fail(DG_INVALID_ARGUMENT, "%s: stride of %llu bytes: TMA takes less than 2^40", name,
-                       (unsigned long long)stride);
+        return dg_fail(DG_INVALID_ARGUMENT, "%s: stride of %llu bytes: TMA takes less than 2^40",
+                       name, (unsigned long long)stride);
     return DG_OK;
 }
 
@@ -102,8 +103,8 @@ dg_status dg_cuda_tensor_map_check(const char *name, const struct dg_tensor_map_
                        ALIGNMENT);
     if (limit && width > limit)
         return dg_fail(DG_INVALID_ARGUMENT,
-                       "%s: the box is %u bytes wide: a %u-byte swizzle takes at most %u", name, width,
-                       limit, limit);
+                       "%s: the box is %u bytes wide: a %u-byte swizzle takes at most %u", name,
+                       width, limit, limit);
     return DG_OK;
 }
 
@@ -134,10 +135,11 @@ static dg_status encode(const struct dg_cuda *cuda, const char *name,
 {
     static const uint32_t element_strides[DG_TENSOR_MAP_MAX_RANK] = {1, 1, 1, 1, 1};
     DG_TRY(dg_cuda_tensor_map_check(name, desc));
-    DG_CUDA_TRY(cuda->cuTensorMapEncodeTiled(
-                    map, desc->type, (uint32_t)desc->rank, (void *)(uintptr_t)desc->data, desc->shape,
-                    desc->stride_bytes, desc->box, element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                    desc->swizzle, desc->l2_promotion, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+    DG_CUDA_TRY(cuda->cuTensorMapEncodeTiled(map, desc->type, (uint32_t)desc->rank,
+                                             (void *)(uintptr_t)desc->data, desc->shape,
+                                             desc->stride_bytes, desc->box, element_strides,
+                                             CU_TENSOR_MAP_INTERLEAVE_NONE, desc->swizzle,
+                                             desc->l2_promotion, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
                 "%s: encoding a tensor map (address %p, shape %llu x %llu, stride %llu bytes, box "
                 "%u x %u)",
                 name, desc->data, (unsigned long long)desc->shape[1],

@@ -11,21 +11,23 @@
 
 // Zero it whole, then fill: the bytes are the cache key.
 struct dg_tensor_map_desc {
-    const void *data;                               // 16-byte aligned
-    uint64_t shape[DG_TENSOR_MAP_MAX_RANK];         // elements
-    uint64_t stride_bytes[DG_TENSOR_MAP_MAX_RANK - 1]; // [i]: from one index to the next of dimension i + 1;
-                                                    // multiples of 16
-    uint32_t box[DG_TENSOR_MAP_MAX_RANK];           // elements moved at once, at most 256 each; the part of
-                                                    // it outside the tensor reads as zero, is not written
+    const void *data;                       // 16-byte aligned
+    uint64_t shape[DG_TENSOR_MAP_MAX_RANK]; // elements
+    // [i]: from one index of dimension i + 1 to the next; multiples of 16.
+    uint64_t stride_bytes[DG_TENSOR_MAP_MAX_RANK - 1];
+    // Elements moved at once, at most 256 each; what lies outside the tensor reads as zero and is not
+    // written.
+    uint32_t box[DG_TENSOR_MAP_MAX_RANK];
     int32_t rank;
     CUtensorMapDataType type;
-    CUtensorMapSwizzle swizzle;          // 128B: the box is at most 128 bytes wide
+    CUtensorMapSwizzle swizzle; // 128B: the box is at most 128 bytes wide
     CUtensorMapL2promotion l2_promotion;
     int32_t reserved; // 0; keeps the key free of padding
 };
 
 struct dg_tensor_map_cache; // one per context; any number of threads
-dg_status dg_tensor_map_cache_create(struct dg_tensor_map_cache **cache, const struct dg_cuda *cuda);
+dg_status dg_tensor_map_cache_create(struct dg_tensor_map_cache **cache,
+                                     const struct dg_cuda *cuda);
 void dg_tensor_map_cache_destroy(struct dg_tensor_map_cache *cache); // NULL is allowed
 
 // Bytes of one element of a type; 0 for types we do not use.

@@ -80,8 +80,8 @@ static double seconds_now(void)
     return (double)now.tv_sec + now.tv_nsec * 1e-9;
 }
 
-static dg_status make_text(const struct dg_jit_options *options, const struct dg_jit_request *request,
-                           struct dg_strbuf *text)
+static dg_status make_text(const struct dg_jit_options *options,
+                           const struct dg_jit_request *request, struct dg_strbuf *text)
 {
     char file[256];
     if (request->prologue.failed)
@@ -109,18 +109,18 @@ static void print_command(const struct dg_jit_compiler *used, const struct dg_ji
 
 // The whole story of a refusal: who, why, where the source is, and the log.
 static dg_status fail_compile(const struct dg_disk_key *key, const struct dg_jit_unit *unit,
-                              const struct dg_jit_compiler *used, const struct dg_jit_output *output,
-                              dg_status status)
+                              const struct dg_jit_compiler *used,
+                              const struct dg_jit_output *output, dg_status status)
 {
     char reason[512];
     struct dg_strbuf folder = {0};
     snprintf(reason, sizeof reason, "%s", dg_last_error());
     dg_disk_cache_keep_failed(key, unit, used, output, &folder);
-    status = dg_fail(status, "kernel %s: %s (%s) did not compile it: %s; source, options and log %s%s%s%s",
-                     unit->name, used->id, used->where, reason,
-                     folder.length ? "are in " : "could not be kept (DG_JIT_CACHE_DIR)",
-                     dg_strbuf_text(&folder), output->log.length ? "; the log begins:\n" : "",
-                     dg_strbuf_text(&output->log));
+    status = dg_fail(
+        status, "kernel %s: %s (%s) did not compile it: %s; source, options and log %s%s%s%s",
+        unit->name, used->id, used->where, reason,
+        folder.length ? "are in " : "could not be kept (DG_JIT_CACHE_DIR)", dg_strbuf_text(&folder),
+        output->log.length ? "; the log begins:\n" : "", dg_strbuf_text(&output->log));
     dg_strbuf_free(&folder);
     return status;
 }
@@ -145,9 +145,11 @@ static dg_status compile_now(const struct dg_disk_key *key, const struct dg_jit_
     binary->cubin_bytes = output.cubin.length;
     output.cubin = (struct dg_strbuf){0};
     dg_jit_output_free(&output);
-    dg_log_write(unit->log, DG_LOG_DEBUG, "kernel %s: compiled by %s in %.3f s, kept in %s", unit->name,
-                 used->id, binary->seconds, binary->directory ? binary->directory : "memory only");
-    return binary->log ? DG_OK : dg_fail(DG_OUT_OF_MEMORY, "kernel %s: host memory ran out", unit->name);
+    dg_log_write(unit->log, DG_LOG_DEBUG, "kernel %s: compiled by %s in %.3f s, kept in %s",
+                 unit->name, used->id, binary->seconds,
+                 binary->directory ? binary->directory : "memory only");
+    return binary->log ? DG_OK
+                       : dg_fail(DG_OUT_OF_MEMORY, "kernel %s: host memory ran out", unit->name);
 }
 
 // kernel.sass beside the cubin, by whichever disassembler there is.

@@ -28,7 +28,7 @@ struct dg_nvrtc; // functions of an opened NVRTC
 struct dg_jit_compiler {
     char id[48];      // "nvrtc 13.0", "nvcc 13.0.88": part of the key, so never a path
     char where[1024]; // for messages
-    int major;        // of its CUDA version: a cubin loads on drivers of this major version or newer
+    int major; // of its CUDA version: a cubin loads on drivers of this major version or newer
     struct dg_nvrtc *nvrtc;
     // One flag per line.
     void (*flags)(const struct dg_jit_unit *unit, struct dg_strbuf *lines);

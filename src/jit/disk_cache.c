@@ -118,7 +118,8 @@ static bool fill_binary(const char *folder, struct dg_strbuf *cubin, struct dg_s
     return false;
 }
 
-static bool read_entry(const struct dg_disk_key *key, const char *folder, struct dg_jit_binary *binary)
+static bool read_entry(const struct dg_disk_key *key, const char *folder,
+                       struct dg_jit_binary *binary)
 {
     struct dg_strbuf cubin = {0}, log = {0}, manifest = {0};
     *binary = (struct dg_jit_binary){0};
@@ -171,7 +172,8 @@ static dg_status make_temporary(const char *root, char path[PATH_BYTES])
         return dg_fail(DG_IO_ERROR, "%s: path is too long", root);
     if (getrandom(&random, sizeof random, 0) != sizeof random)
         random = (uint64_t)time(NULL) * 0x9e3779b97f4a7c15u ^ (uintptr_t)&random;
-    snprintf(path, PATH_BYTES, "%.4000s/%ld-%016llx", tmp, (long)getpid(), (unsigned long long)random);
+    snprintf(path, PATH_BYTES, "%.4000s/%ld-%016llx", tmp, (long)getpid(),
+             (unsigned long long)random);
     return dg_folder_make(path);
 }
 
@@ -185,7 +187,8 @@ static dg_status write_part(const char *folder, const char *name, const void *by
 
 // What an entry and a refusal have in common.
 static dg_status write_story(const char *folder, const struct dg_jit_unit *unit,
-                             const struct dg_jit_compiler *compiler, const struct dg_jit_output *output)
+                             const struct dg_jit_compiler *compiler,
+                             const struct dg_jit_output *output)
 {
     struct dg_strbuf options = {0};
     compiler->flags(unit, &options);
@@ -273,10 +276,11 @@ void dg_disk_cache_write(const struct dg_disk_key *key, const struct dg_jit_unit
     if (store(key, unit, compiler, output, path) == DG_OK)
         binary->directory = strdup(path);
     else if (!atomic_flag_test_and_set(&has_warned))
-        dg_log_write(unit->log, DG_LOG_WARNING,
-                     "compiled kernels are not kept on disk: %s (set DG_JIT_CACHE_DIR to a folder that "
-                     "can be written)",
-                     dg_last_error());
+        dg_log_write(
+            unit->log, DG_LOG_WARNING,
+            "compiled kernels are not kept on disk: %s (set DG_JIT_CACHE_DIR to a folder that "
+            "can be written)",
+            dg_last_error());
 }
 
 void dg_disk_cache_keep_failed(const struct dg_disk_key *key, const struct dg_jit_unit *unit,

@@ -4,6 +4,7 @@
 #include "jit/jit.h"
 
 #include "base/hash.h"
+#include "jit/compile.h"
 #include "jit/options.h"
 
 #include <pthread.h>
@@ -40,6 +41,7 @@ struct dg_jit {
     const struct dg_cuda *cuda;
     CUdevice device;
     struct dg_log log;
+    dg_jit_compile_function compile;
     pthread_mutex_t lock; // guards `pending` and additions to the buckets
     pthread_cond_t done;
     struct pending *pending;
@@ -57,6 +59,7 @@ dg_status dg_jit_create(struct dg_jit **jit, const struct dg_cuda *cuda, CUdevic
     created->cuda = cuda;
     created->device = device;
     created->log = *log;
+    created->compile = dg_jit_compile;
     pthread_mutex_init(&created->lock, NULL);
     pthread_cond_init(&created->done, NULL);
     *jit = created;
@@ -78,12 +81,18 @@ void dg_jit_destroy(struct dg_jit *jit)
     free(jit);
 }
 
+void dg_jit_replace_compile(struct dg_jit *jit, dg_jit_compile_function compile)
+{
+    jit->compile = compile;
+}
+
 int dg_jit_count(const struct dg_jit *jit)
 {
     return atomic_load(&jit->count);
 }
 
-static const struct entry *find(struct dg_jit *jit, uint64_t hash, const void *key, size_t key_bytes)
+static const struct entry *find(struct dg_jit *jit, uint64_t hash, const void *key,
+                                size_t key_bytes)
 {
     const struct entry *entry =
         atomic_load_explicit(&jit->buckets[hash % NUM_BUCKETS], memory_order_acquire);
@@ -99,16 +108,17 @@ static const struct entry *find(struct dg_jit *jit, uint64_t hash, const void *k
 static dg_status fail_load(const struct dg_jit *jit, CUresult result, const char *name,
                            const struct dg_jit_binary *binary)
 {
-    const dg_status status = dg_cuda_fail(result, "loading kernel %s, built by %s", name, binary->compiler);
+    const dg_status status =
+        dg_cuda_fail(result, "loading kernel %s, built by %s", name, binary->compiler);
     if (result != CUDA_ERROR_INVALID_IMAGE && result != CUDA_ERROR_NO_BINARY_FOR_GPU &&
         result != CUDA_ERROR_UNSUPPORTED_PTX_VERSION)
         return status;
-    return dg_fail(status,
-                   "%s; the driver supports CUDA %d.%d: a newer driver, or an NVRTC of CUDA %d (pip "
-                   "install nvidia-cuda-nvrtc%s), would do",
-                   dg_last_error(), jit->cuda->driver_version / 1000,
-                   jit->cuda->driver_version % 1000 / 10, jit->cuda->driver_version / 1000,
-                   jit->cuda->driver_version < 13000 ? "-cu12" : "");
+    return dg_fail(
+        status,
+        "%s; the driver supports CUDA %d.%d: a newer driver, or an NVRTC of CUDA %d (pip "
+        "install nvidia-cuda-nvrtc%s), would do",
+        dg_last_error(), jit->cuda->driver_version / 1000, jit->cuda->driver_version % 1000 / 10,
+        jit->cuda->driver_version / 1000, jit->cuda->driver_version < 13000 ? "-cu12" : "");
 }
 
 static CUresult load_kernel(const struct dg_jit *jit, const struct dg_jit_request *request,
@@ -117,7 +127,8 @@ static CUresult load_kernel(const struct dg_jit *jit, const struct dg_jit_reques
     const struct dg_cuda *cuda = jit->cuda;
     CUkernel kernel = NULL;
     CUfunction function;
-    CUresult result = cuda->cuLibraryLoadData(&entry->library, binary->cubin, NULL, NULL, 0, NULL, NULL, 0);
+    CUresult result =
+        cuda->cuLibraryLoadData(&entry->library, binary->cubin, NULL, NULL, 0, NULL, NULL, 0);
     if (!result)
         result = cuda->cuLibraryGetKernel(&kernel, entry->library, request->name);
     if (!result)
@@ -127,11 +138,11 @@ static CUresult load_kernel(const struct dg_jit *jit, const struct dg_jit_reques
     if (!result)
         result = cuda->cuKernelGetFunction(&function, kernel);
     if (!result)
-        result = cuda->cuKernelGetAttribute(&entry->kernel.num_registers, CU_FUNC_ATTRIBUTE_NUM_REGS,
-                                            kernel, jit->device);
+        result = cuda->cuKernelGetAttribute(&entry->kernel.num_registers,
+                                            CU_FUNC_ATTRIBUTE_NUM_REGS, kernel, jit->device);
     if (!result)
-        result = cuda->cuKernelGetAttribute(&entry->kernel.local_bytes,
-                                            CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, kernel, jit->device);
+        result = cuda->cuKernelGetAttribute(
+            &entry->kernel.local_bytes, CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, kernel, jit->device);
     // The driver takes a kernel where it takes a function, and finds the current context's copy itself.
     entry->kernel.function = (CUfunction)kernel;
     entry->kernel.smem_bytes = request->smem_bytes;
@@ -155,7 +166,8 @@ static dg_status load(const struct dg_jit *jit, const struct dg_jit_request *req
     }
     clock_gettime(CLOCK_MONOTONIC, &end);
     dg_log_write(&jit->log, dg_jit_options()->print_load_time ? DG_LOG_INFO : DG_LOG_DEBUG,
-                 "kernel %s: loaded in %.3f ms, %d registers, %d bytes of local memory", request->name,
+                 "kernel %s: loaded in %.3f ms, %d registers, %d bytes of local memory",
+                 request->name,
                  (end.tv_sec - begin.tv_sec) * 1e3 + (end.tv_nsec - begin.tv_nsec) * 1e-6,
                  entry->kernel.num_registers, entry->kernel.local_bytes);
     return DG_OK;
@@ -168,7 +180,7 @@ static dg_status build(const struct dg_jit *jit, dg_jit_describe describe, void 
     struct dg_jit_binary binary = {0};
     dg_status status = describe(user, &request);
     if (status == DG_OK)
-        status = dg_jit_compile(&jit->log, &request, &binary);
+        status = jit->compile(&jit->log, &request, &binary);
     if (status == DG_OK)
         status = load(jit, &request, &binary, entry);
     dg_jit_binary_free(&binary);
@@ -281,11 +293,12 @@ static dg_status get_slowly(struct dg_jit *jit, uint64_t hash, const void *key, 
     return status;
 }
 
-dg_status dg_jit_get(struct dg_jit *jit, const void *key, size_t key_bytes, dg_jit_describe describe,
-                     void *user, struct dg_jit_kernel *kernel)
+dg_status dg_jit_get(struct dg_jit *jit, const void *key, size_t key_bytes,
+                     dg_jit_describe describe, void *user, struct dg_jit_kernel *kernel)
 {
     if (key_bytes > MAX_KEY_BYTES)
-        return dg_fail(DG_INTERNAL, "kernel key of %zu bytes: at most %d", key_bytes, MAX_KEY_BYTES);
+        return dg_fail(DG_INTERNAL, "kernel key of %zu bytes: at most %d", key_bytes,
+                       MAX_KEY_BYTES);
     const uint64_t hash = dg_hash(key, key_bytes);
     const struct entry *entry = find(jit, hash, key, key_bytes);
     if (!entry)

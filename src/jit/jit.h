@@ -16,8 +16,8 @@
 
 // A kernel to build.  Start from {0}; dg_jit_request_free() when done.
 struct dg_jit_request {
-    const char *name;          // "sm90_fp8_gemm_1d2d": the extern "C" entry and the file <name>.cu; static
-    const char *source;        // NULL: the embedded file (or $DG_KERNEL_DIR's); else the text itself
+    const char *name;   // "sm90_fp8_gemm_1d2d": the extern "C" entry and the file <name>.cu; static
+    const char *source; // NULL: the embedded file (or $DG_KERNEL_DIR's); else the text itself
     struct dg_strbuf prologue; // put in front of the source
     int32_t arch;              // 90 builds for sm_90a
     int32_t smem_bytes;        // dynamic shared memory it will be launched with
@@ -32,9 +32,9 @@ struct dg_jit_binary {
     unsigned char *cubin;
     size_t cubin_bytes;
     char compiler[48]; // "nvrtc 13.0"
-    char *log;       // what the compiler said, ptxas -v included; never NULL after success
-    char *directory; // where it is kept on disk; NULL when it is not
-    double seconds;  // compiling took; 0 when it came from disk
+    char *log;         // what the compiler said, ptxas -v included; never NULL after success
+    char *directory;   // where it is kept on disk; NULL when it is not
+    double seconds;    // compiling took; 0 when it came from disk
 };
 void dg_jit_binary_free(struct dg_jit_binary *binary);
 
@@ -47,8 +47,8 @@ dg_status dg_jit_compile(const struct dg_log *log, const struct dg_jit_request *
 struct dg_jit_kernel {
     CUfunction function;
     int32_t smem_bytes;
-    int32_t num_registers;   // per thread
-    int32_t local_bytes;     // per thread: not 0 means spills
+    int32_t num_registers; // per thread
+    int32_t local_bytes;   // per thread: not 0 means spills
 };
 
 struct dg_jit; // the memory table of one context
@@ -62,8 +62,8 @@ typedef dg_status (*dg_jit_describe)(void *user, struct dg_jit_request *request)
 // The kernel of `key` (at most 128 bytes, no padding).  A miss needs a current context on the device,
 // compiles (seconds at worst) and loads; it is safe while a stream of this thread is being captured.
 // A failure is not remembered.
-dg_status dg_jit_get(struct dg_jit *jit, const void *key, size_t key_bytes, dg_jit_describe describe,
-                     void *user, struct dg_jit_kernel *kernel);
+dg_status dg_jit_get(struct dg_jit *jit, const void *key, size_t key_bytes,
+                     dg_jit_describe describe, void *user, struct dg_jit_kernel *kernel);
 // Number of kernels in the table.
 int dg_jit_count(const struct dg_jit *jit);
 

@@ -48,9 +48,9 @@ static dg_status run(const struct dg_jit_compiler *compiler, const struct dg_jit
     dg_strbuf_free(&lines);
     if (status == DG_OK && exit_code)
         status = DG_IO_ERROR;
-    return status == DG_OK
-               ? DG_OK
-               : dg_fail(DG_COMPILE_FAILED, "%s ended with exit status %d", compiler->where, exit_code);
+    return status == DG_OK ? DG_OK
+                           : dg_fail(DG_COMPILE_FAILED, "%s ended with exit status %d",
+                                     compiler->where, exit_code);
 }
 
 static dg_status compile_in(const struct dg_jit_compiler *compiler, const struct dg_jit_unit *unit,
@@ -92,11 +92,14 @@ static bool ask(const char *path, struct dg_jit_compiler *compiler, struct dg_st
     int exit_code = 1, major = 0, minor = 0, patch = 0;
     const bool ran = dg_process_run(argv, &answer, &exit_code) == DG_OK && exit_code == 0;
     const char *version = ran ? strstr(dg_strbuf_text(&answer), ", V") : NULL;
-    const bool good = version && sscanf(version, ", V%d.%d.%d", &major, &minor, &patch) == 3 && major >= 12;
+    const bool good =
+        version && sscanf(version, ", V%d.%d.%d", &major, &minor, &patch) == 3 && major >= 12;
     dg_strbuf_free(&answer);
     if (!good || strlen(path) >= sizeof compiler->where) {
         dg_strbuf_add(looked, "%s: %s; ", path,
-                      version ? "older than CUDA 12" : ran ? "is no nvcc" : "cannot be run");
+                      version ? "older than CUDA 12"
+                      : ran   ? "is no nvcc"
+                              : "cannot be run");
         return false;
     }
     *compiler = (struct dg_jit_compiler){.major = major, .flags = flags, .compile = compile};
@@ -124,7 +127,8 @@ bool dg_nvcc_open(const struct dg_jit_options *options, struct dg_jit_compiler *
         (dg_process_find("nvcc", path, sizeof path) && ask(path, compiler, looked)) ||
         ask_home("/usr/local/cuda", compiler, looked))
         return true;
-    dg_strbuf_add(looked, "no nvcc: searched $DG_JIT_NVCC_COMPILER, $CUDA_HOME/bin, $CUDA_PATH/bin, $PATH, "
-                          "/usr/local/cuda/bin");
+    dg_strbuf_add(looked,
+                  "no nvcc: searched $DG_JIT_NVCC_COMPILER, $CUDA_HOME/bin, $CUDA_PATH/bin, $PATH, "
+                  "/usr/local/cuda/bin");
     return false;
 }

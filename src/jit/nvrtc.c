@@ -50,7 +50,8 @@ static const struct {
 
 static void flags(const struct dg_jit_unit *unit, struct dg_strbuf *lines)
 {
-    dg_strbuf_add(lines, "--gpu-architecture=sm_%d%s\n", (int)unit->arch, unit->arch >= 90 ? "a" : "");
+    dg_strbuf_add(lines, "--gpu-architecture=sm_%d%s\n", (int)unit->arch,
+                  unit->arch >= 90 ? "a" : "");
     dg_strbuf_add(lines, "--std=c++20\n--ptxas-options=-v\n");
     if (unit->options->lineinfo)
         dg_strbuf_add(lines, "--generate-line-info\n");
@@ -146,7 +147,8 @@ static void open_builtins(void *version_function, int major, int minor)
     Dl_info info;
     const char *slash;
     char path[1200];
-    if (!dladdr(version_function, &info) || !info.dli_fname || !(slash = strrchr(info.dli_fname, '/')))
+    if (!dladdr(version_function, &info) || !info.dli_fname ||
+        !(slash = strrchr(info.dli_fname, '/')))
         return;
     const int length = snprintf(path, sizeof path, "%.*s/libnvrtc-builtins.so.%d.%d",
                                 (int)(slash - info.dli_fname), info.dli_fname, major, minor);
@@ -194,7 +196,8 @@ static bool try_file(void *user, const char *file, bool must_be_loaded)
     if (!nvrtc)
         return false;
     nvrtc->library = dlopen(file, RTLD_NOW | RTLD_LOCAL | (must_be_loaded ? RTLD_NOLOAD : 0));
-    const bool usable = nvrtc->library && resolve(nvrtc) && !nvrtc->version(&major, &minor) && major >= 12;
+    const bool usable =
+        nvrtc->library && resolve(nvrtc) && !nvrtc->version(&major, &minor) && major >= 12;
     if (!usable && strchr(file, '/')) {
         const char *why = nvrtc->library ? "not an NVRTC of CUDA 12 or newer" : dlerror();
         dg_strbuf_add(choice->looked, "%s: %s; ", file, why ? why : "could not be loaded");

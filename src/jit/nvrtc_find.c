@@ -12,11 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char dg_nvrtc_places[] =
-    "libraries already loaded; libnvrtc.so.13 and .12 on the loader's path; $CUDA_HOME, $CUDA_PATH and "
-    "/usr/local/cuda*; nvidia/cu13/lib, nvidia/cuda_nvrtc/lib and torch/lib in the site-packages of this "
-    "library, $VIRTUAL_ENV, $CONDA_PREFIX, $PYTHONPATH, the pythons on $PATH, ~/.local, /usr/local and "
-    "/usr (`pip install nvidia-cuda-nvrtc` provides it)";
+const char dg_nvrtc_places[] = "libraries already loaded; libnvrtc.so.13 and .12 on the loader's "
+                               "path; $CUDA_HOME, $CUDA_PATH and "
+                               "/usr/local/cuda*; nvidia/cu13/lib, nvidia/cuda_nvrtc/lib and "
+                               "torch/lib in the site-packages of this "
+                               "library, $VIRTUAL_ENV, $CONDA_PREFIX, $PYTHONPATH, the pythons on "
+                               "$PATH, ~/.local, /usr/local and "
+                               "/usr (`pip install nvidia-cuda-nvrtc` provides it)";
 
 struct search {
     dg_nvrtc_try try;
@@ -55,22 +57,22 @@ static void try_toolkit(struct search *search, const char *home)
 
 static void try_site_packages(struct search *search, const char *folder)
 {
-    static const char *const patterns[] = {"nvidia/cu1[3-9]/lib/libnvrtc.so.1[2-9]",
-                                           "nvidia/cuda_nvrtc/lib/libnvrtc.so.1[2-9]",
-                                           "torch/lib/libnvrtc.so.1[2-9]",
-                                           "torch/lib/libnvrtc-*.so.1[2-9]", NULL};
+    static const char *const patterns[] = {
+        "nvidia/cu1[3-9]/lib/libnvrtc.so.1[2-9]", "nvidia/cuda_nvrtc/lib/libnvrtc.so.1[2-9]",
+        "torch/lib/libnvrtc.so.1[2-9]", "torch/lib/libnvrtc-*.so.1[2-9]", NULL};
     try_below(search, folder, patterns);
 }
 
 // `prefix` is what holds bin/python and lib/python3.x.
 static void try_python(struct search *search, const char *prefix)
 {
-    static const char *const patterns[] = {"lib/python3*/site-packages", "lib/python3*/dist-packages",
-                                           NULL};
+    static const char *const patterns[] = {"lib/python3*/site-packages",
+                                           "lib/python3*/dist-packages", NULL};
     for (int i = 0; prefix && *prefix && patterns[i] && !search->found; i++) {
         char pattern[4096];
         glob_t folders;
-        if (snprintf(pattern, sizeof pattern, "%s/%s", prefix, patterns[i]) >= (int)sizeof pattern ||
+        if (snprintf(pattern, sizeof pattern, "%s/%s", prefix, patterns[i]) >=
+                (int)sizeof pattern ||
             glob(pattern, 0, NULL, &folders))
             continue;
         for (size_t j = folders.gl_pathc; j-- > 0 && !search->found;)
@@ -108,9 +110,8 @@ static void try_python_of_bin(struct search *search, const char *bin)
 static void try_neighbours(struct search *search, const char *path)
 {
     char folder[4096];
-    if (strlen(path) >= sizeof folder)
+    if (snprintf(folder, sizeof folder, "%s", path) >= (int)sizeof folder)
         return;
-    strcpy(folder, path);
     for (int up = 0; up < 4 && !search->found; up++) {
         static const char *const here[] = {"libnvrtc.so.1[2-9]", "libnvrtc-*.so.1[2-9]", NULL};
         char *slash = strrchr(folder, '/');

@@ -9,7 +9,8 @@ struct dg_ptxas_facts {
     bool found; // false: the log holds no line of ptxas -v
     int num_registers;
     int stack_bytes, spill_store_bytes, spill_load_bytes; // local memory, per thread
-    char advice[160]; // the first "Potential Performance Loss" (wgmma serialised, setmaxnreg ignored); "" if none
+    // The first "Potential Performance Loss" (wgmma serialised, setmaxnreg ignored); "" if none.
+    char advice[160];
 };
 
 // For a log of one kernel; of several, the worst figure of each.

@@ -109,7 +109,8 @@ static dg_status expand_include(struct expansion *expansion, const char *name, b
     *is_ours = load(expansion->kernel_dir, name, &text);
     const int is_new = *is_ours ? note(expansion, name) : 0;
     if (is_new < 0 || text.failed)
-        status = dg_fail(DG_INTERNAL, "kernel source %s: more than %d included files", name, MAX_FILES);
+        status =
+            dg_fail(DG_INTERNAL, "kernel source %s: more than %d included files", name, MAX_FILES);
     else if (is_new)
         status = expand(expansion, name, dg_strbuf_text(&text));
     dg_strbuf_free(&text);
