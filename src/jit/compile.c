@@ -83,11 +83,13 @@ static double seconds_now(void)
 static dg_status make_text(const struct dg_jit_options *options,
                            const struct dg_jit_request *request, struct dg_strbuf *text)
 {
-    char file[256];
+    char own_file[256];
+    const char *file = request->file ? request->file : own_file;
     if (request->prologue.failed)
         return dg_fail(DG_OUT_OF_MEMORY, "kernel %s: host memory ran out", request->name);
-    snprintf(file, sizeof file, "%s.cu", request->name);
-    dg_strbuf_add(text, "%s", dg_strbuf_text(&request->prologue));
+    snprintf(own_file, sizeof own_file, "%s.cu", request->name);
+    dg_strbuf_add(text, "#define DG_ENTRY %s\n%s", request->name,
+                  dg_strbuf_text(&request->prologue));
     return request->source
                ? dg_jit_source_add_text(options->kernel_dir, file, request->source, text)
                : dg_jit_source_add(options->kernel_dir, file, text);

@@ -16,8 +16,9 @@
 
 // A kernel to build.  Start from {0}; dg_jit_request_free() when done.
 struct dg_jit_request {
-    const char *name;   // "sm90_fp8_gemm_1d2d": the extern "C" entry and the file <name>.cu; static
-    const char *source; // NULL: the embedded file (or $DG_KERNEL_DIR's); else the text itself
+    const char *name;   // "sm90_fp8_gemm_1d2d": the extern "C" entry, in the text also as DG_ENTRY
+    const char *file;   // NULL: <name>.cu; the embedded file (or $DG_KERNEL_DIR's)
+    const char *source; // NULL: that file; else the text itself
     struct dg_strbuf prologue; // put in front of the source
     int32_t arch;              // 90 builds for sm_90a
     int32_t smem_bytes;        // dynamic shared memory it will be launched with

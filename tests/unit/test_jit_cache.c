@@ -19,6 +19,9 @@
 
 // ---- a compiler that counts -------------------------------------------------------------------------
 
+// What the library puts in front of a source.
+#define HEAD "#define DG_ENTRY kernel_under_test\n#line 1 \"kernel_under_test.cu\"\n"
+
 static char root[256], counter[400]; // new for every test
 static int compile_pause_ms;
 static int dies_while_compiling;
@@ -128,7 +131,7 @@ static int gives_right_cubin(const struct dg_jit_options *options, const char *s
     struct dg_jit_binary binary;
     if (compile(options, source, &binary) != DG_OK)
         return 0;
-    dg_strbuf_add(&text, "#line 1 \"kernel_under_test.cu\"\n%s\n", source);
+    dg_strbuf_add(&text, HEAD "%s\n", source);
     fake_cubin(dg_strbuf_text(&text), &wanted);
     const int is_right =
         binary.cubin_bytes == wanted.length && !memcmp(binary.cubin, wanted.data, wanted.length) &&
@@ -476,8 +479,7 @@ static void test_stuck_neighbour_delays_but_does_not_block(void)
     struct dg_jit_options options = fresh_options();
     struct dg_disk_key key;
     options.lock_timeout_ms = 60;
-    make_key(&key, "kernel_under_test", "#line 1 \"kernel_under_test.cu\"\nint x;\n", 90, &options,
-             &fake_compiler);
+    make_key(&key, "kernel_under_test", HEAD "int x;\n", 90, &options, &fake_compiler);
     const int lock = dg_disk_cache_lock(&key, 1000);
     CHECK(lock >= 0, "no lock");
     CHECK(gives_right_cubin(&options, "int x;"), "%s", dg_last_error());
