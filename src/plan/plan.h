@@ -17,25 +17,23 @@ enum dg_plan_kernel {
     DG_KERNEL_SM90_GEMM, // src/backend/sm90: the tiled kernels
 };
 
-// The tile configuration of an sm90 kernel: its identity together with the types of the problem.
-// All fields are part of the JIT key; keep it free of padding.
+// The tile configuration of an sm90 kernel: what makes it another kernel, together with the types of the
+// problem.  Part of a key, so free of padding.
 struct dg_sm90_config {
     int32_t block_m, block_n;     // output tile of a CTA
-    int32_t num_stages;           // shared-memory ring slots
-    int32_t blocks_per_stage;     // k-blocks of 128 fetched together
-    int32_t num_math_groups;      // warpgroups that multiply
-    int32_t cluster_m, cluster_n; // CTAs of a cluster along m (share B) and n (share A)
-    int32_t split_k;              // CTAs of a cluster that share a tile's k
-    int32_t swap_ab;              // 1: B's rows take the 64-row side of the tensor core
-    int32_t direct_store; // 1: D is written by plain stores (its rows are not 16-byte aligned)
+    int32_t num_stages;           // slots of the shared-memory ring
+    int32_t math_groups;          // warpgroups that multiply
+    int32_t cluster_m, cluster_n; // CTAs of a cluster along m (share B) and along n (share A)
+    int32_t d_buffers;            // 2 KB buffers of a math warp on the way to D
+    int32_t k_unroll;             // k-blocks per trip of the main loop
 };
 
 struct dg_plan {
     enum dg_plan_kernel kernel;
     struct dg_sm90_config sm90;
-    int32_t num_ctas; // grid size of an sm90 launch
-    int32_t repack_a,
-        repack_b; // 1: the operand is first copied K-major and aligned into the workspace
+    int32_t num_ctas;            // grid size of an sm90 launch
+    int32_t band;                // units of m that are walked together
+    int32_t repack_a, repack_b;  // 1: the operand is first copied K-major into the workspace
     int64_t workspace_bytes;
     double predicted_us; // the cost model's figure; 0 where there is none
     char why[96];        // one line for `deepgemm plan`: "measured winner for H100", "cost model"

@@ -22,11 +22,28 @@ struct dg_sm90_gemm_args {
     long long d_row_stride, c_row_stride, c_column_stride;
     int m, n, num_k_blocks;
     int c_mode;
-    int d_tma;          // 1: D's pointer and rows are 16-byte aligned, so that maps.d describes it
-    int sfb_rows;       // rows of B's scale matrix: ceil(n / 128) or n
+    int d_tma;    // 1: D's pointer and rows are 16-byte aligned, so that maps.d describes it
+    int sfb_rows; // rows of B's scale matrix: ceil(n / 128) or n
     // Tiles in units of a cluster, walked in bands of `band` units along m.
     int units_m, units_n, band;
-    int flags;          // DG_SM90_...
+    int flags; // DG_SM90_...
+};
+
+// Copies rows x k bytes at source[row * row_stride + k * k_stride] to target[row * pitch + k].
+struct dg_sm90_repack_args {
+    const unsigned char *source;
+    unsigned char *target;
+    long long row_stride, k_stride, pitch; // bytes; pitch is a multiple of 16
+    int rows, k;
+    int words; // 1: row_stride is 1, and source and k_stride are multiples of 4
+};
+
+// D[row][column] = C or 0; strides in elements of element_bytes, 2 or 4.
+struct dg_sm90_fill_args {
+    void *d;
+    const void *c;
+    long long d_row_stride, c_row_stride, c_column_stride, m, n;
+    int element_bytes;
 };
 
 // TMA descriptors; those that a problem does not use may hold anything.
@@ -34,7 +51,11 @@ struct dg_sm90_maps {
     struct dg_tensor_map a, b, d, sfa, sfb;
 };
 
-enum { DG_SM90_C_NONE = 0, DG_SM90_C_READ = 1, DG_SM90_C_REDUCE = 2 }; // REDUCE: d_tma and FP32 only
+enum {
+    DG_SM90_C_NONE = 0,
+    DG_SM90_C_READ = 1,
+    DG_SM90_C_REDUCE = 2
+}; // REDUCE: d_tma and FP32 only
 enum { DG_SM90_PDL_PREFETCH_B = 1 };
 
 #endif

@@ -1,12 +1,121 @@
 // SPDX-License-Identifier: MIT
-// sm90_backend.c - the row of the backend table for Hopper GPUs.
-#include "backend/backend.h"
+// sm90_backend.c - the row of the backend table for Hopper GPUs (compute capability 9.0).
+#include "backend/sm90/sm90_gemm.h"
+#include "backend/sm90/sm90_plan.h"
+#include "cuda/device.h"
 
-static int available(const struct dg_context_options *options, struct dg_strbuf *why_not)
+#include <stdlib.h>
+
+static int pick_device(const struct dg_cuda *cuda, const struct dg_context_options *options)
 {
-    dg_strbuf_add(why_not, "not built yet");
+    CUcontext current = NULL;
+    CUdevice device = 0;
+    if (options->device >= 0)
+        return options->device;
+    if (cuda->cuCtxGetCurrent(&current) == CUDA_SUCCESS && current &&
+        cuda->cuCtxGetDevice(&device) == CUDA_SUCCESS)
+        return (int)device;
     return 0;
 }
 
+static int available(const struct dg_context_options *options, struct dg_strbuf *why_not)
+{
+    struct dg_device device;
+    const struct dg_cuda *cuda = dg_cuda_driver(why_not);
+    if (!cuda)
+        return 0;
+    const int ordinal = pick_device(cuda, options);
+    if (dg_cuda_device_facts(cuda, ordinal, &device) != DG_OK) {
+        dg_strbuf_add(why_not, "%s", dg_last_error());
+        return 0;
+    }
+    if (device.arch == 90)
+        return 1;
+    dg_strbuf_add(why_not,
+                  "CUDA device %d (%s) has compute capability %d.%d: this backend supports 9.0 "
+                  "(H100, H200, H800, H20, "
+                  "GH200); the \"cpu\" backend runs anywhere",
+                  ordinal, device.name, device.arch / 10, device.arch % 10);
+    return 0;
+}
+
+static void close_state(void *user)
+{
+    struct dg_sm90_state *state = user;
+    if (!state)
+        return;
+    dg_jit_destroy(state->jit);
+    dg_tensor_map_cache_destroy(state->maps);
+    dg_cuda_context_close(&state->context);
+    free(state);
+}
+
+static dg_status open_state(const struct dg_context_options *options, const struct dg_log *log,
+                            struct dg_device *device, void **out)
+{
+    struct dg_strbuf why_not = {0};
+    const struct dg_cuda *cuda = dg_cuda_driver(&why_not);
+    if (!cuda) {
+        dg_status status = dg_fail(DG_NO_DEVICE, "%s", dg_strbuf_text(&why_not));
+        dg_strbuf_free(&why_not);
+        return status;
+    }
+    dg_strbuf_free(&why_not);
+    const int ordinal = pick_device(cuda, options);
+    DG_TRY(dg_cuda_device_facts(cuda, ordinal, device));
+    struct dg_sm90_state *state = calloc(1, sizeof *state);
+    if (!state)
+        return dg_fail(DG_OUT_OF_MEMORY, "context: host memory ran out");
+    state->log = *log;
+    dg_status status = dg_cuda_context_open(&state->context, cuda, ordinal);
+    if (status != DG_OK) {
+        free(state);
+        return status;
+    }
+    status = dg_jit_create(&state->jit, cuda, state->context.device, log);
+    if (status == DG_OK)
+        status = dg_tensor_map_cache_create(&state->maps, cuda);
+    if (status != DG_OK) {
+        close_state(state);
+        return status;
+    }
+    *out = state;
+    return DG_OK;
+}
+
+static dg_status prepare(void *user, const struct dg_problem *problem, const struct dg_plan *plan)
+{
+    struct dg_sm90_state *state = user;
+    struct dg_cuda_scope scope;
+    DG_TRY(dg_cuda_enter(&state->context, &scope));
+    const dg_status status = dg_sm90_prepare(state, problem, plan);
+    dg_cuda_leave(&state->context, &scope);
+    return status;
+}
+
+static dg_status gemm(void *user, const struct dg_problem *problem, const struct dg_plan *plan,
+                      const struct dg_gemm_args *args)
+{
+    struct dg_sm90_state *state = user;
+    struct dg_cuda_scope scope;
+    DG_TRY(dg_cuda_enter(&state->context, &scope));
+    const dg_status status = plan->kernel == DG_KERNEL_FILL
+                                 ? dg_sm90_fill(state, problem, args)
+                                 : dg_sm90_gemm(state, problem, plan, args);
+    dg_cuda_leave(&state->context, &scope);
+    return status;
+}
+
 extern const struct dg_backend dg_sm90_backend;
-const struct dg_backend dg_sm90_backend = {.name = "sm90", .is_default = 1, .available = available};
+const struct dg_backend dg_sm90_backend = {
+    .name = "sm90",
+    .is_default = 1,
+    .available = available,
+    .open = open_state,
+    .close = close_state,
+    .plan = dg_sm90_plan,
+    .explain = dg_sm90_explain,
+    .prepare = prepare,
+    .gemm = gemm,
+    .info = dg_jit_info,
+};

@@ -161,8 +161,8 @@ DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
             dg_tma_load_2d(scales, &maps->sfa, full, tile.m0, column);
             if (DG_SFB_BLOCK_N == 1)
                 dg_tma_load_2d(scales + SFA_BYTES, &maps->sfb, full, tile.n0, column);
-            else // the first of the four columns is the one that is needed
-                dg_tma_load_2d(scales + SFA_BYTES, &maps->sfb, full, column, tile.n0 / 128);
+            else // 16 aligned bytes of each row: column % 4 is the one that is needed
+                dg_tma_load_2d(scales + SFA_BYTES, &maps->sfb, full, column & ~3, tile.n0 / 128);
         }
     }
 }
@@ -194,7 +194,7 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, struc
         if (DG_SFB_BLOCK_N == 1)
             load_column(scales + SFA_BYTES, 4, sfb, args->sfb_row_stride, DG_BLOCK_N, args->sfb_rows - row_b);
         else
-            load_column(scales + SFA_BYTES, 16, sfb, args->sfb_row_stride, SFB_COUNT, args->sfb_rows - row_b);
+            load_column(scales + SFA_BYTES + (DG_SF_PACKED ? block / 4 : block) % 4 * 4, 16, sfb, args->sfb_row_stride, SFB_COUNT, args->sfb_rows - row_b);
         dg_cp_async_mbarrier_arrive(full);
         if (!DG_SF_PACKED || block % 4 == 3) { // a packed word holds four blocks
             sfa += args->sfa_k_stride;
@@ -268,7 +268,7 @@ struct scales {
 // Reads B's scales of the tile's 128-column blocks, or of this thread's columns.
 DG_DEVICE void read_scales_b(u32 at, int block, struct scales *scales)
 {
-    at += SFA_BYTES + (DG_SFB_BLOCK_N == 1 ? threadIdx.x % 4 * 8 : 0);
+    at += SFA_BYTES + (DG_SFB_BLOCK_N == 1 ? threadIdx.x % 4 * 8 : (DG_SF_PACKED ? block / 4 : block) % 4 * 4);
 #pragma unroll
     for (int i = 0; i < SFB_COUNT; i++)
         scales->b[i] = scale_of(dg_ld_shared(at + (DG_SFB_BLOCK_N == 1 ? i / 2 * 32 + i % 2 * 4 : i * 16)), block);

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: MIT
+// sm90_gemm.c - from a plan and pointers to one launch (after a repacking one per operand that needs it).
+// Everything is checked before anything is launched; nothing is allocated and nothing waits.
+#include "backend/sm90/sm90_gemm.h"
+
+#include "backend/sm90/sm90_args.h"
+#include "backend/sm90/sm90_plan.h"
+#include "base/hash.h"
+#include "cuda/launch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(sizeof(struct dg_tensor_map) == sizeof(CUtensorMap), "a TMA descriptor");
+
+// ---- pointers ----
+
+static dg_status check_pointer(struct dg_sm90_state *state, const char *name, const void *pointer)
+{
+    const uintptr_t value = (uintptr_t)pointer;
+    _Atomic uintptr_t *known =
+        &state->known[dg_hash(&value, sizeof value) % DG_SM90_KNOWN_POINTERS];
+    if (atomic_load_explicit(known, memory_order_relaxed) == value)
+        return DG_OK;
+    DG_TRY(dg_cuda_check_pointer(&state->context, pointer, name));
+    atomic_store_explicit(known, value, memory_order_relaxed);
+    return DG_OK;
+}
+
+static dg_status check_pointers(struct dg_sm90_state *state, const struct dg_gemm_args *args)
+{
+    DG_TRY(check_pointer(state, "a.values", args->a.data));
+    DG_TRY(check_pointer(state, "b.values", args->b.data));
+    DG_TRY(check_pointer(state, "a.scales", args->sfa.data));
+    DG_TRY(check_pointer(state, "b.scales", args->sfb.data));
+    DG_TRY(check_pointer(state, "d", args->d.data));
+    if (args->c.data)
+        DG_TRY(check_pointer(state, "c", args->c.data));
+    return args->workspace ? check_pointer(state, "options.workspace", args->workspace) : DG_OK;
+}
+
+// ---- descriptors ----
+
+static dg_status make_map(struct dg_sm90_state *state, const char *name, const void *data,
+                          CUtensorMapDataType type, int64_t columns, int64_t rows,
+                          int64_t row_bytes, uint32_t box_columns, uint32_t box_rows,
+                          CUtensorMapSwizzle swizzle, struct dg_tensor_map *map)
+{
+    struct dg_tensor_map_desc desc;
+    memset(&desc, 0, sizeof desc); // a key
+    desc.data = data;
+    desc.shape[0] = (uint64_t)columns, desc.shape[1] = (uint64_t)rows;
+    desc.stride_bytes[0] = (uint64_t)row_bytes;
+    desc.box[0] = box_columns, desc.box[1] = box_rows;
+    desc.rank = 2;
+    desc.type = type;
+    desc.swizzle = swizzle;
+    desc.l2_promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+    return dg_cuda_tensor_map(state->maps, name, &desc, (CUtensorMap *)map);
+}
+
+static int is_aligned(const void *data, int64_t stride_bytes)
+{
+    return (uintptr_t)data % 16 == 0 && stride_bytes % 16 == 0 && stride_bytes > 0;
+}
+
+// A matrix of one row may have any stride; TMA wants a multiple of 16 all the same.
+static int64_t map_stride(int64_t stride_bytes, int64_t rows)
+{
+    return rows > 1 ? stride_bytes : (stride_bytes + 15) / 16 * 16 + 16;
+}
+
+struct scale_maps {
+    int64_t a_bytes, b_bytes; // strides of the maps
+    int64_t columns;          // words along k
+};
+
+// Can TMA read the scales?  A's rows, and B's in the 1D1D kernel, must be contiguous along the rows, B's blocks in
+// the 1D2D kernel along k.
+static int scales_fit_tma(const struct dg_problem *p, const struct dg_gemm_args *args,
+                          struct scale_maps *maps)
+{
+    const int64_t blocks = (p->k + 127) / 128,
+                  rows_b = p->sfb_block_n == 1 ? p->n : (p->n + 127) / 128;
+    maps->columns = p->sf_type == DG_UE8M0X4 ? (blocks + 3) / 4 : blocks;
+    maps->a_bytes = map_stride(args->sfa.column_stride * 4, maps->columns);
+    const int per_row = p->sfb_block_n == 1;
+    maps->b_bytes = per_row ? map_stride(args->sfb.column_stride * 4, maps->columns)
+                            : map_stride(args->sfb.row_stride * 4, rows_b);
+    return (args->sfa.row_stride == 1 || p->m == 1) && is_aligned(args->sfa.data, maps->a_bytes) &&
+           ((per_row ? args->sfb.row_stride : args->sfb.column_stride) == 1 ||
+            (per_row ? rows_b : maps->columns) == 1) &&
+           is_aligned(args->sfb.data, maps->b_bytes);
+}
+
+static dg_status map_scales(struct dg_sm90_state *state, const struct dg_problem *p,
+                            const struct dg_sm90_kernel *kernel, const struct dg_gemm_args *args,
+                            const struct scale_maps *scales, struct dg_sm90_maps *maps)
+{
+    const CUtensorMapDataType type = CU_TENSOR_MAP_DATA_TYPE_UINT32;
+    const CUtensorMapSwizzle plain = CU_TENSOR_MAP_SWIZZLE_NONE;
+    const int64_t rows_b = (p->n + 127) / 128;
+    DG_TRY(make_map(state, "a.scales", args->sfa.data, type, p->m, scales->columns, scales->a_bytes,
+                    (uint32_t)kernel->config.block_m, 1, plain, &maps->sfa));
+    if (p->sfb_block_n == 1)
+        return make_map(state, "b.scales", args->sfb.data, type, p->n, scales->columns,
+                        scales->b_bytes, (uint32_t)kernel->config.block_n, 1, plain, &maps->sfb);
+    return make_map(state, "b.scales", args->sfb.data, type, scales->columns, rows_b,
+                    scales->b_bytes, 4, (uint32_t)dg_sm90_sfb_rows(kernel), plain, &maps->sfb);
+}
+
+static dg_status map_d(struct dg_sm90_state *state, const struct dg_problem *p,
+                       const struct dg_sm90_kernel *kernel, const struct dg_gemm_args *args,
+                       struct dg_sm90_maps *maps)
+{
+    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    const int32_t columns = dg_sm90_d_columns(kernel);
+    const int64_t bytes = columns * element;
+    return make_map(
+        state, "d", args->d.data,
+        p->d_type == DG_F32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        p->n, p->m, map_stride(args->d.row_stride * element, p->m), (uint32_t)columns, 16,
+        bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+        : bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+        : bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B
+                      : CU_TENSOR_MAP_SWIZZLE_NONE,
+        &maps->d);
+}
+
+// ---- repacking ----
+
+static dg_status describe_repack(void *user, struct dg_jit_request *request)
+{
+    request->name = "sm90_fp8_repack";
+    request->arch = 90;
+    return DG_OK;
+}
+
+static dg_status repack_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
+{
+    static const char key[] = "sm90_fp8_repack";
+    return dg_jit_get(state->jit, key, sizeof key, describe_repack, NULL, kernel);
+}
+
+// Copies the operand to `target` and makes the view describe the copy.
+static dg_status repack(struct dg_sm90_state *state, const char *name, struct dg_matrix_view *view,
+                        int64_t rows, int64_t k, void *target, const struct dg_gemm_args *args)
+{
+    struct dg_jit_kernel kernel;
+    DG_TRY(repack_kernel(state, &kernel));
+    struct dg_sm90_repack_args pack = {
+        .source = view->data,
+        .target = target,
+        .row_stride = view->row_stride,
+        .k_stride = view->column_stride,
+        .pitch = (k + 127) / 128 * 128,
+        .rows = (int)rows,
+        .k = (int)k,
+        .words =
+            view->row_stride == 1 && view->column_stride % 4 == 0 && (uintptr_t)view->data % 4 == 0,
+    };
+    const int64_t tiles = ((rows + 127) / 128) * (pack.pitch / 128);
+    if (tiles > INT32_MAX)
+        return dg_fail(DG_UNSUPPORTED, "%s: %lld x %lld is too large to be copied K-major", name,
+                       (long long)rows, (long long)k);
+    void *parameters[] = {&pack};
+    const struct dg_cuda_launch launch = {
+        .name = "sm90_fp8_repack",
+        .function = kernel.function,
+        .grid = {(uint32_t)tiles, 1, 1},
+        .block = {256, 1, 1},
+        .pdl = args->flags & DG_GEMM_PDL ? 1 : 0,
+        .stream = args->stream,
+        .parameters = parameters,
+    };
+    DG_TRY(dg_cuda_launch(state->context.cuda, &launch));
+    *view = (struct dg_matrix_view){target, pack.pitch, 1};
+    return DG_OK;
+}
+
+static dg_status repack_operands(struct dg_sm90_state *state, const struct dg_problem *p,
+                                 const struct dg_plan *plan, struct dg_gemm_args *args)
+{
+    char *target = args->workspace;
+    const struct dg_gemm_args given = *args;
+    if (plan->repack_a) {
+        DG_TRY(repack(state, "a.values", &args->a, p->m, p->k, target, &given));
+        target += (p->m * args->a.row_stride + 255) / 256 * 256;
+    }
+    return plan->repack_b ? repack(state, "b.values", &args->b, p->n, p->k, target, &given) : DG_OK;
+}
+
+// ---- the launch ----
+
+static dg_status check_alignment(const char *name, const struct dg_matrix_view *view,
+                                 int is_repacked)
+{
+    if (is_repacked || (uintptr_t)view->data % 16 == 0)
+        return DG_OK;
+    return dg_fail(DG_INVALID_ARGUMENT,
+                   "%s.data = %p: must be a multiple of 16 bytes on a GPU (TMA reads no other)",
+                   name, view->data);
+}
+
+static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
+                      const struct dg_gemm_args *args, struct dg_sm90_gemm_args *out)
+{
+    const struct dg_sm90_config *c = &plan->sm90;
+    const int64_t rows_m = (int64_t)c->block_m * c->cluster_m,
+                  rows_n = (int64_t)c->block_n * c->cluster_n;
+    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    const int d_tma = is_aligned(args->d.data, map_stride(args->d.row_stride * element, p->m));
+    *out = (struct dg_sm90_gemm_args){
+        .sfa = args->sfa.data,
+        .sfb = args->sfb.data,
+        .sfa_row_stride = args->sfa.row_stride,
+        .sfa_k_stride = args->sfa.column_stride,
+        .sfb_row_stride = args->sfb.row_stride,
+        .sfb_k_stride = args->sfb.column_stride,
+        .d = args->d.data,
+        .c = args->c.data,
+        .d_row_stride = args->d.row_stride,
+        .c_row_stride = args->c.row_stride,
+        .c_column_stride = args->c.column_stride,
+        .m = (int)p->m,
+        .n = (int)p->n,
+        .num_k_blocks = (int)((p->k + 127) / 128),
+        .c_mode = !args->c.data                                                ? DG_SM90_C_NONE
+                  : p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32 && d_tma ? DG_SM90_C_REDUCE
+                                                                               : DG_SM90_C_READ,
+        .d_tma = d_tma,
+        .sfb_rows = (int)(p->sfb_block_n == 1 ? p->n : (p->n + 127) / 128),
+        .units_m = (int)((p->m + rows_m - 1) / rows_m),
+        .units_n = (int)((p->n + rows_n - 1) / rows_n),
+        .band = plan->band,
+    };
+}
+
+static dg_status get_kernel(struct dg_sm90_state *state, struct dg_sm90_kernel *kernel,
+                            struct dg_jit_kernel *found)
+{
+    return dg_jit_get(state->jit, kernel, sizeof *kernel, dg_sm90_describe, kernel, found);
+}
+
+dg_status dg_sm90_prepare(struct dg_sm90_state *state, const struct dg_problem *problem,
+                          const struct dg_plan *plan)
+{
+    if (plan->kernel != DG_KERNEL_SM90_GEMM)
+        return DG_OK;
+    struct dg_jit_kernel found;
+    struct dg_sm90_kernel kernel = dg_sm90_kernel_of(problem, plan);
+    DG_TRY(get_kernel(state, &kernel, &found));
+    return plan->repack_a || plan->repack_b ? repack_kernel(state, &found) : DG_OK;
+}
+
+dg_status dg_sm90_gemm(struct dg_sm90_state *state, const struct dg_problem *p,
+                       const struct dg_plan *plan, const struct dg_gemm_args *given)
+{
+    const struct dg_sm90_config *c = &plan->sm90;
+    const CUtensorMapDataType bytes = CU_TENSOR_MAP_DATA_TYPE_UINT8;
+    struct dg_gemm_args args = *given;
+    struct dg_sm90_gemm_args kernel_args;
+    struct dg_sm90_maps maps;
+    struct scale_maps scales;
+    struct dg_jit_kernel found;
+    struct dg_sm90_kernel kernel = dg_sm90_kernel_of(p, plan);
+
+    DG_TRY(check_alignment("a.values", &args.a, plan->repack_a));
+    DG_TRY(check_alignment("b.values", &args.b, plan->repack_b));
+    DG_TRY(check_pointers(state, &args));
+    kernel.scales_tma = scales_fit_tma(p, &args, &scales);
+    DG_TRY(get_kernel(state, &kernel, &found));
+    fill_args(p, plan, &args, &kernel_args);
+    if (kernel.scales_tma)
+        DG_TRY(map_scales(state, p, &kernel, &args, &scales, &maps));
+    if (kernel_args.d_tma)
+        DG_TRY(map_d(state, p, &kernel, &args, &maps));
+    if (plan->workspace_bytes)
+        DG_TRY(repack_operands(state, p, plan, &args));
+    DG_TRY(make_map(state, "a.values", args.a.data, bytes, p->k, p->m,
+                    map_stride(args.a.row_stride, p->m), 128, (uint32_t)(c->block_m / c->cluster_n),
+                    CU_TENSOR_MAP_SWIZZLE_128B, &maps.a));
+    DG_TRY(make_map(state, "b.values", args.b.data, bytes, p->k, p->n,
+                    map_stride(args.b.row_stride, p->n), 128, (uint32_t)(c->block_n / c->cluster_m),
+                    CU_TENSOR_MAP_SWIZZLE_128B, &maps.b));
+
+    void *parameters[] = {&kernel_args, &maps};
+    const struct dg_cuda_launch launch = {
+        .name = p->sfb_block_n == 1 ? "sm90_fp8_gemm_1d1d" : "sm90_fp8_gemm_1d2d",
+        .function = found.function,
+        .grid = {(uint32_t)plan->num_ctas, 1, 1},
+        .block = {(uint32_t)(128 * (c->math_groups + 1)), 1, 1},
+        .cluster = {(uint32_t)(c->cluster_m * c->cluster_n), 1, 1},
+        .smem_bytes = (uint32_t)found.smem_bytes,
+        .pdl = args.flags & DG_GEMM_PDL ? 1 : 0,
+        .stream = args.stream,
+        .parameters = parameters,
+    };
+    return dg_cuda_launch(state->context.cuda, &launch);
+}
+
+// ---- k == 0 ----
+
+static dg_status fill_kernel(void *user, struct dg_jit_request *request)
+{
+    request->name = "sm90_fill";
+    request->arch = 90;
+    return DG_OK;
+}
+
+dg_status dg_sm90_fill(struct dg_sm90_state *state, const struct dg_problem *p,
+                       const struct dg_gemm_args *args)
+{
+    static const char key[] = "sm90_fill";
+    struct dg_jit_kernel kernel;
+    DG_TRY(check_pointer(state, "d", args->d.data));
+    if (args->c.data)
+        DG_TRY(check_pointer(state, "c", args->c.data));
+    DG_TRY(dg_jit_get(state->jit, key, sizeof key, fill_kernel, NULL, &kernel));
+    struct dg_sm90_fill_args fill = {
+        .d = args->d.data,
+        .c = args->c.data,
+        .d_row_stride = args->d.row_stride,
+        .c_row_stride = args->c.row_stride,
+        .c_column_stride = args->c.column_stride,
+        .m = p->m,
+        .n = p->n,
+        .element_bytes = p->d_type == DG_F32 ? 4 : 2,
+    };
+    const int64_t blocks = (p->m * p->n + 1023) / 1024;
+    void *parameters[] = {&fill};
+    const struct dg_cuda_launch launch = {
+        .name = "sm90_fill",
+        .function = kernel.function,
+        .grid = {(uint32_t)(blocks < 4096 ? blocks : 4096), 1, 1},
+        .block = {256, 1, 1},
+        .pdl = args->flags & DG_GEMM_PDL ? 1 : 0,
+        .stream = args->stream,
+        .parameters = parameters,
+    };
+    return dg_cuda_launch(state->context.cuda, &launch);
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// sm90_kernel.c - from a kernel's identity to the text that is compiled.
+//
+// The wgmma instruction of a tile's width lists all its accumulators, so it is emitted here for the one
+// width that a kernel needs, instead of being written out for all of them.
+#include "backend/sm90/sm90_kernel.h"
+
+#include <stdio.h>
+
+// ---- sizes, mirrored from sm90_fp8_gemm.cu ----
+
+int32_t dg_sm90_d_columns(const struct dg_sm90_kernel *kernel)
+{
+    const int32_t n = kernel->config.block_n;
+    const int32_t widest = n >= 64 && !kernel->d_fp32 ? 64 : n >= 32 ? 32 : 16;
+    return !kernel->d_fp32 || n % widest == 0 ? widest : n % 16 == 0 ? 16 : 8;
+}
+
+int32_t dg_sm90_sfb_rows(const struct dg_sm90_kernel *kernel)
+{
+    const int32_t n = kernel->config.block_n;
+    int32_t step = 128;
+    if (n % 128 && 128 % n)
+        for (step = 8; n % (2 * step) == 0;)
+            step *= 2;
+    return (128 - step + n - 1) / 128 + 1;
+}
+
+int32_t dg_sm90_smem_bytes(const struct dg_sm90_kernel *kernel)
+{
+    const struct dg_sm90_config *c = &kernel->config;
+    const int32_t sfb = kernel->sfb_block_n == 1 ? c->block_n * 4 : dg_sm90_sfb_rows(kernel) * 16;
+    const int32_t slot =
+        (c->block_m + c->block_n) * 128 + c->block_m * 4 + (sfb + 127) / 128 * 128 + 16;
+    return c->num_stages * slot + c->math_groups * 4 * c->d_buffers * 2048;
+}
+
+// ---- text ----
+
+static void add_registers(struct dg_strbuf *text, const char *format, int count)
+{
+    for (int i = 0; i < count; i++) {
+        dg_strbuf_add(text, "%s", i ? ", " : "");
+        dg_strbuf_add(text, format[0] == '%' ? "%%%d" : "\"+f\"(d[%d])", i);
+    }
+}
+
+static void emit_wgmma(struct dg_strbuf *text, int n)
+{
+    const int count = n / 2;
+    // PTX ISA 9.7.16.5: D += A * B; the upper half of both descriptors is constant (sm90_ptx.cuh).
+    dg_strbuf_add(text,
+                  "static __device__ __forceinline__ void dg_wgmma(float *d, unsigned a, unsigned "
+                  "b, int accumulate)\n"
+                  "{\n    asm volatile(\"{.reg .pred p; .reg .b64 x, y;\\n\"\n"
+                  "        \"setp.ne.b32 p, %%%d, 0; mov.b64 x, {%%%d, 0x40000040}; mov.b64 y, "
+                  "{%%%d, 0x40000040};\\n\"\n"
+                  "        \"wgmma.mma_async.sync.aligned.m64n%dk32.f32.e4m3.e4m3 {",
+                  count + 2, count, count + 1, n);
+    add_registers(text, "%", count);
+    dg_strbuf_add(text, "}, x, y, p, 1, 1;}\"\n        : ");
+    add_registers(text, "+", count);
+    dg_strbuf_add(text, "\n        : \"r\"(a >> 4), \"r\"(b >> 4), \"r\"(accumulate));\n}\n"
+                        "static __device__ __forceinline__ void dg_wgmma_wait(float *d)\n"
+                        "{\n    asm volatile(\"wgmma.wait_group.sync.aligned 0;\" : ");
+    add_registers(text, "+", count);
+    dg_strbuf_add(text, " :: \"memory\");\n}\n");
+}
+
+dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
+{
+    const struct dg_sm90_kernel *kernel = user;
+    const struct dg_sm90_config *c = &kernel->config;
+    const int three = c->math_groups == 3; // 65536 registers for 512 threads
+    const struct {
+        const char *name;
+        int64_t value;
+    } defines[] = {
+        {"DG_BLOCK_M", c->block_m},
+        {"DG_BLOCK_N", c->block_n},
+        {"DG_NUM_STAGES", c->num_stages},
+        {"DG_MATH_GROUPS", c->math_groups},
+        {"DG_CLUSTER_M", c->cluster_m},
+        {"DG_CLUSTER_N", c->cluster_n},
+        {"DG_D_BUFFERS", c->d_buffers},
+        {"DG_K_UNROLL", c->k_unroll},
+        {"DG_SFB_BLOCK_N", kernel->sfb_block_n},
+        {"DG_SF_PACKED", kernel->sf_packed},
+        {"DG_D_FP32", kernel->d_fp32},
+        {"DG_SCALES_TMA", kernel->scales_tma},
+        {"DG_MATH_REGISTERS", three ? 160 : 232},
+        {"DG_LOAD_REGISTERS", three ? 32 : 40},
+    };
+    request->name = kernel->sfb_block_n == 1 ? "sm90_fp8_gemm_1d1d" : "sm90_fp8_gemm_1d2d";
+    request->file = "sm90_fp8_gemm";
+    request->arch = 90;
+    request->smem_bytes = dg_sm90_smem_bytes(kernel);
+    for (size_t i = 0; i < sizeof defines / sizeof *defines; i++)
+        dg_jit_define(request, defines[i].name, defines[i].value);
+    dg_strbuf_add(&request->prologue, "#define DG_ENTRY %s\n", request->name);
+    emit_wgmma(&request->prologue, c->block_n);
+    return DG_OK;
+}
+
+void dg_sm90_kernel_text(const struct dg_sm90_kernel *kernel, char *text, size_t capacity)
+{
+    const struct dg_sm90_config *c = &kernel->config;
+    snprintf(text, capacity, "sm90_fp8_gemm_%s %dx%d stages=%d groups=%d cluster=%dx%d %s %s%s",
+             kernel->sfb_block_n == 1 ? "1d1d" : "1d2d", c->block_m, c->block_n, c->num_stages,
+             c->math_groups, c->cluster_m, c->cluster_n, kernel->d_fp32 ? "fp32" : "bf16",
+             kernel->sf_packed ? "ue8m0" : "fp32-scales", kernel->scales_tma ? "" : " any-layout");
+}

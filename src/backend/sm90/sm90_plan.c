@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+// sm90_plan.c - the choice of a tile for a problem: a list of tiles, a cost model in SM clocks, and a
+// table of winners where a measurement knows better.
+//
+// A launch takes `waves` rounds of tiles.  A round takes, for each k-block, the longest of what the tensor
+// cores, one warpgroup's chain of multiply and promote, and the L2 cache need, and once the time to fill the
+// ring and to send a tile off.  docs/TUNING.md tells where the constants come from.
+#include "backend/sm90/sm90_plan.h"
+
+#include "backend/sm90/sm90_winners.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CEIL_DIV(a, b) (((a) + (b)-1) / (b))
+
+// Every tile that a plan can name: block m, n, stages, math groups, cluster m, n, D buffers, unroll.
+static const struct dg_sm90_config tiles_1d2d[] = {
+    {256, 128, 4, 2, 1, 1, 1, 4}, {256, 128, 4, 2, 1, 2, 1, 4}, {256, 112, 4, 2, 1, 1, 1, 2},
+    {192, 128, 4, 3, 1, 1, 1, 2}, {128, 192, 5, 2, 1, 1, 1, 4}, {128, 176, 5, 2, 1, 1, 1, 2},
+    {128, 160, 5, 2, 1, 1, 1, 2}, {128, 144, 5, 2, 1, 1, 2, 2}, {128, 128, 6, 2, 1, 1, 1, 4},
+    {128, 112, 6, 2, 1, 1, 1, 2}, {128, 96, 7, 2, 1, 1, 1, 2},  {128, 64, 8, 2, 1, 1, 1, 2},
+    {128, 48, 9, 2, 1, 1, 1, 2},  {64, 128, 8, 1, 1, 1, 2, 4},  {64, 112, 9, 1, 1, 1, 1, 4},
+    {64, 96, 10, 1, 1, 1, 1, 4},  {64, 64, 12, 1, 1, 1, 1, 4},  {64, 32, 16, 1, 1, 1, 1, 4},
+    {64, 16, 16, 1, 1, 1, 1, 4},
+};
+static const struct dg_sm90_config tiles_1d1d[] = {
+    {256, 112, 4, 2, 1, 1, 1, 1}, {256, 96, 4, 2, 1, 1, 1, 2}, {128, 144, 5, 2, 1, 1, 1, 1},
+    {128, 128, 5, 2, 1, 1, 1, 2}, {128, 64, 8, 2, 1, 1, 1, 2}, {64, 128, 7, 1, 1, 1, 1, 2},
+    {64, 64, 11, 1, 1, 1, 1, 2},  {64, 32, 15, 1, 1, 1, 1, 2},
+};
+
+struct tiles {
+    const struct dg_sm90_config *list;
+    int count;
+};
+
+static struct tiles tiles_for(int32_t sfb_block_n)
+{
+    if (sfb_block_n == 1)
+        return (struct tiles){tiles_1d1d, sizeof tiles_1d1d / sizeof *tiles_1d1d};
+    return (struct tiles){tiles_1d2d, sizeof tiles_1d2d / sizeof *tiles_1d2d};
+}
+
+dg_status dg_sm90_enumerate(dg_sm90_visit visit, void *user)
+{
+    for (int sfb = 128; sfb >= 1; sfb -= 127) {
+        const struct tiles tiles = tiles_for(sfb);
+        for (int i = 0; i < tiles.count; i++)
+            for (int variant = 0; variant < 8; variant++) {
+                const struct dg_sm90_kernel kernel = {tiles.list[i], sfb, variant & 1,
+                                                      variant >> 1 & 1, variant >> 2};
+                DG_TRY(visit(user, &kernel));
+            }
+    }
+    return DG_OK;
+}
+
+// ---- cost ----
+
+struct grid {
+    int64_t units_m, units_n, num_ctas, waves;
+    int32_t band;
+};
+
+// Clusters of 4 do not reach all SMs, as these are grouped unevenly; pairs do on an even count.
+static int64_t usable_ctas(const struct dg_device *device, int32_t cluster)
+{
+    return device->num_sms / cluster * cluster;
+}
+
+// The band of m that makes the tiles in flight read the fewest rows of A and B.
+static int32_t best_band(int64_t units_m, double units_in_flight, int32_t rows_m, int32_t rows_n)
+{
+    int32_t best = 1;
+    double least = INFINITY;
+    for (int32_t band = 1; band <= 32 && band <= units_m; band++) {
+        const double rows = band * rows_m + fmax(1, units_in_flight / band) * rows_n;
+        if (rows < least)
+            least = rows, best = band;
+    }
+    return best;
+}
+
+static struct grid grid_of(const struct dg_sm90_config *c, const struct dg_problem *p,
+                           const struct dg_device *device)
+{
+    const int32_t cluster = c->cluster_m * c->cluster_n;
+    const int64_t clusters = usable_ctas(device, cluster) / cluster;
+    struct grid grid = {.units_m = CEIL_DIV(CEIL_DIV(p->m, c->block_m), c->cluster_m),
+                        .units_n = CEIL_DIV(CEIL_DIV(p->n, c->block_n), c->cluster_n)};
+    const int64_t units = grid.units_m * grid.units_n;
+    grid.num_ctas = (units < clusters ? units : clusters) * cluster;
+    grid.waves = clusters ? CEIL_DIV(units, clusters) : INT64_MAX;
+    grid.band = best_band(grid.units_m, (double)(grid.num_ctas / cluster),
+                          c->block_m * c->cluster_m, c->block_n * c->cluster_n);
+    return grid;
+}
+
+// Microseconds.  Clocks below are SM clocks of an H100 under load.
+static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
+                   const struct dg_device *device)
+{
+    const struct grid grid = grid_of(c, p, device);
+    const double ghz = 1.65, blocks = (double)CEIL_DIV(p->k, 128),
+                 busy = (double)grid.num_ctas / device->all_sms;
+    const double promote = p->sfb_block_n == 1 ? 2.2 : 1.35; // clocks per column of an m64 piece
+    const double tensor = c->block_m * c->block_n / 32.0;
+    const double halves = c->block_m / (64.0 * c->math_groups);
+    const double chain = halves * (2.0 * c->block_n + promote * c->block_n + 150);
+    const double loaded =
+        128.0 * ((double)c->block_m / c->cluster_n + (double)c->block_n / c->cluster_m);
+    const double l2 = loaded * busy / 36;
+    double block = fmax(tensor * 1.06, fmax(chain, l2));
+    if (c->block_n % 64 && 128 % c->block_n) // the scale boundary moves from tile to tile
+        block *= 1.05;
+    const double element = p->d_type == DG_F32 ? 4 : 2;
+    const double tile = 1400 + c->block_m * c->block_n * element / 40;
+    const double clocks = 2600 + (double)grid.waves * (blocks * block + tile);
+    const double bytes = (double)p->m * p->k + (double)p->n * p->k +
+                         (double)p->m * p->n * element * (p->c_mode ? 2 : 1);
+    const double memory = bytes / (device->memory_gbs * 0.9) / 1e3 + 2;
+    return fmax(clocks / ghz / 1e3, memory);
+}
+
+// ---- choice ----
+
+static int is_repacked(dg_major major, int64_t ld)
+{
+    return major == DG_MN_MAJOR || ld % 16 != 0;
+}
+
+static int64_t repacked_bytes(int64_t rows, int64_t k)
+{
+    return CEIL_DIV(rows * CEIL_DIV(k, 128) * 128, 256) * 256;
+}
+
+static dg_status check_sizes(const struct dg_problem *p)
+{
+    const struct {
+        const char *name;
+        int64_t value;
+    } sizes[] = {{"m", p->m}, {"n", p->n}, {"k", p->k}};
+    for (int i = 0; i < 3; i++)
+        if (sizes[i].value > INT32_MAX - 512)
+            return dg_fail(DG_UNSUPPORTED, "%s = %lld: must be at most %d on a GPU", sizes[i].name,
+                           (long long)sizes[i].value, INT32_MAX - 512);
+    return DG_OK;
+}
+
+dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device *device,
+                       struct dg_plan *plan)
+{
+    const struct tiles tiles = tiles_for(problem->sfb_block_n);
+    const struct dg_sm90_winner *winner = dg_sm90_winner(problem, device);
+    const struct dg_sm90_config *best = NULL;
+    double least = INFINITY;
+    DG_TRY(check_sizes(problem));
+    for (int i = 0; i < tiles.count; i++) {
+        const struct dg_sm90_config *tile = &tiles.list[i];
+        if (tile->cluster_m * tile->cluster_n > device->num_sms)
+            continue;
+        const int is_winner =
+            winner && tile->block_m == winner->block_m && tile->block_n == winner->block_n &&
+            tile->cluster_m == winner->cluster_m && tile->cluster_n == winner->cluster_n;
+        const double us = cost(tile, problem, device);
+        if (us < least || is_winner)
+            least = us, best = tile;
+        if (is_winner)
+            break;
+    }
+    const struct grid grid = grid_of(best, problem, device);
+    plan->kernel = DG_KERNEL_SM90_GEMM;
+    plan->sm90 = *best;
+    plan->num_ctas = (int32_t)grid.num_ctas;
+    plan->band = grid.band;
+    plan->predicted_us = least;
+    plan->repack_a = is_repacked(problem->a_major, problem->lda);
+    plan->repack_b = is_repacked(problem->b_major, problem->ldb);
+    plan->workspace_bytes = (plan->repack_a ? repacked_bytes(problem->m, problem->k) : 0) +
+                            (plan->repack_b ? repacked_bytes(problem->n, problem->k) : 0);
+    snprintf(plan->why, sizeof plan->why, "%s of %d tiles, %lld wave%s on %d SMs",
+             winner ? "measured winner" : "least predicted time", tiles.count,
+             (long long)grid.waves, grid.waves == 1 ? "" : "s", device->num_sms);
+    return DG_OK;
+}
+
+// ---- words ----
+
+struct dg_sm90_kernel dg_sm90_kernel_of(const struct dg_problem *problem,
+                                        const struct dg_plan *plan)
+{
+    const struct dg_sm90_kernel kernel = {
+        .config = plan->sm90,
+        .sfb_block_n = problem->sfb_block_n,
+        .sf_packed = problem->sf_type == DG_UE8M0X4,
+        .d_fp32 = problem->d_type == DG_F32,
+        .scales_tma = problem->sfa_major == DG_MN_MAJOR &&
+                      (problem->sfb_block_n == 128 || problem->sfb_major == DG_MN_MAJOR),
+    };
+    return kernel;
+}
+
+__attribute__((format(printf, 4, 5))) static void tell(dg_fact_callback callback, void *user,
+                                                       const char *key, const char *format, ...)
+{
+    char text[160];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    callback(user, "plan", key, text);
+}
+
+void dg_sm90_explain(const struct dg_problem *problem, const struct dg_device *device,
+                     const struct dg_plan *plan, dg_fact_callback callback, void *user)
+{
+    const struct dg_sm90_kernel kernel = dg_sm90_kernel_of(problem, plan);
+    const struct grid grid = grid_of(&plan->sm90, problem, device);
+    char text[160];
+    dg_sm90_kernel_text(&kernel, text, sizeof text);
+    tell(callback, user, "kernel_key", "%s", text);
+    tell(callback, user, "tiles", "%lld x %lld of %d x %d, %lld waves of %d CTAs",
+         (long long)CEIL_DIV(problem->m, plan->sm90.block_m),
+         (long long)CEIL_DIV(problem->n, plan->sm90.block_n), plan->sm90.block_m,
+         plan->sm90.block_n, (long long)grid.waves, plan->num_ctas);
+    tell(callback, user, "shared_memory_bytes", "%d", dg_sm90_smem_bytes(&kernel));
+    tell(callback, user, "scales", "%s",
+         kernel.scales_tma ? "by TMA" : "by scale warps, in the layout given");
+    if (plan->repack_a || plan->repack_b)
+        tell(callback, user, "repacked", "%s%s%s", plan->repack_a ? "a" : "",
+             plan->repack_a && plan->repack_b ? " and " : "", plan->repack_b ? "b" : "");
+}
