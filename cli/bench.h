@@ -31,6 +31,9 @@ static const double bench_check_products = 1e9;
 int bench_read_shapes(struct bench *bench, const char *path);
 int bench_add_problem(struct bench *bench, const char *line, const char *where);
 
+// Begins the table on these columns, the first as wide as the problems to come; JSON around it.
+void bench_begin(struct bench *bench, const struct cli_column *columns, int num_columns);
+
 // Whether `name` is among the comma-separated names of `list`.
 bool bench_list_has(const char *list, const char *name);
 

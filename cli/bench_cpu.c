@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_THREADS = 256, MAX_CALLS = 2000, FEWEST_CALLS = 5 };
+enum { MAX_THREADS = 256, MAX_CALLS = 2000, SLICES = 5 };
 
 enum column {
     PROBLEM,
@@ -59,7 +59,7 @@ struct probe {
 static void *probe_main(void *argument)
 {
     struct probe *probe = argument;
-    probe->gflops = dg_cpu_fma_peak_gflops(probe->isa, 0.02);
+    probe->gflops = dg_cpu_fma_peak_gflops(probe->isa, 0.005);
     return NULL;
 }
 
@@ -108,7 +108,7 @@ static bool forget_peak(void)
 
 struct row {
     struct cli_check check;
-    double best_us, median_us, peak_gflops, resident_bytes;
+    double best_us, median_us, peak_gflops, peak_ratio, resident_bytes;
 };
 
 static dg_status first_call(struct bench *bench, dg_context *context, struct cli_data *data,
@@ -124,39 +124,65 @@ static dg_status first_call(struct bench *bench, dg_context *context, struct cli
     return status;
 }
 
-static dg_status time_calls(const struct bench *bench, dg_context *context,
+struct times {
+    double us[MAX_CALLS], probes[SLICES + 1];
+    double slice_best_us[SLICES];
+    size_t count;
+};
+
+static dg_status time_slice(const struct bench *bench, dg_context *context,
                             const struct cli_data *data, const struct cli_operands *operands,
-                            struct row *row)
+                            struct times *times, double *best_us)
 {
-    double times[MAX_CALLS];
-    size_t count = 0;
-    const double end = cli_seconds() + 1e-3 * (double)bench->settings->time_ms;
-    for (double now = cli_seconds(); count < MAX_CALLS && (now < end || count < FEWEST_CALLS);) {
+    size_t calls = 0;
+    *best_us = INFINITY;
+    const double end = cli_seconds() + 1e-3 / SLICES * (double)bench->settings->time_ms;
+    for (double now = cli_seconds(); calls < MAX_CALLS / SLICES && (now < end || calls == 0);
+         calls++) {
         const dg_status status = cli_call(context, &data->problem, operands, NULL, NULL);
         if (status != DG_OK)
             return status;
         const double after = cli_seconds();
-        times[count++] = 1e6 * (after - now);
+        times->us[times->count++] = 1e6 * (after - now);
+        *best_us = fmin(*best_us, 1e6 * (after - now));
         now = after;
     }
-    row->median_us = bench_median(times, count);
-    row->best_us = times[0]; // sorted by now
     return DG_OK;
+}
+
+// Calls in slices with a probe before and behind each, so that what else the machine does meets both:
+// the ratio is the median over the slices of the best call over its two probes.
+static void summarise(struct times *times, const struct dg_problem *problem, struct row *row)
+{
+    double ratios[SLICES];
+    row->peak_gflops = NAN;
+    for (int i = 0; i < SLICES; i++) {
+        const double gflops = 1e-3 * cli_operations(problem) / times->slice_best_us[i];
+        ratios[i] = gflops / (0.5 * (times->probes[i] + times->probes[i + 1]));
+    }
+    for (int i = 0; i <= SLICES; i++)
+        row->peak_gflops = fmax(row->peak_gflops, times->probes[i]);
+    row->peak_ratio = row->peak_gflops > 0 ? bench_median(ratios, SLICES) : NAN;
+    row->median_us = bench_median(times->us, times->count);
+    row->best_us = times->us[0]; // sorted by now
 }
 
 static dg_status measure(struct bench *bench, dg_context *context, struct cli_data *data,
                          const char *isa, int num_threads, struct row *row)
 {
     struct cli_operands operands;
+    struct times times = {.count = 0};
     cli_data_operands(data, &operands);
     dg_status status = first_call(bench, context, data, &operands, row);
-    if (status != DG_OK)
-        return status;
     const bool with_peak =
         isa && (!bench->settings->vs || bench_list_has(bench->settings->vs, "fma-peak"));
-    const double before = with_peak ? probe_peak(isa, num_threads) : NAN;
-    status = time_calls(bench, context, data, &operands, row);
-    row->peak_gflops = fmax(before, with_peak ? probe_peak(isa, num_threads) : NAN);
+    times.probes[0] = with_peak ? probe_peak(isa, num_threads) : NAN;
+    for (int i = 0; i < SLICES && status == DG_OK; i++) {
+        status = time_slice(bench, context, data, &operands, &times, &times.slice_best_us[i]);
+        times.probes[i + 1] = with_peak ? probe_peak(isa, num_threads) : NAN;
+    }
+    if (status == DG_OK)
+        summarise(&times, &data->problem, row);
     return status;
 }
 
@@ -178,7 +204,7 @@ static void print_row(struct bench *bench, const struct dg_problem *problem, con
         [GFLOPS] = CLI_NUMBER_VALUE(gflops),
         [GBS] = CLI_NUMBER_VALUE(1e-3 * cli_bytes(problem) / row->best_us),
         [PEAK_GFLOPS] = CLI_NUMBER_VALUE(row->peak_gflops),
-        [PEAK_RATIO] = CLI_NUMBER_VALUE(row->peak_gflops > 0 ? gflops / row->peak_gflops : NAN),
+        [PEAK_RATIO] = CLI_NUMBER_VALUE(row->peak_ratio),
         [SCRATCH_BYTES] = scratch ? CLI_NUMBER_VALUE(strtod(scratch, NULL)) : CLI_EMPTY_VALUE,
         [RESIDENT_BYTES] = CLI_NUMBER_VALUE(row->resident_bytes),
         [MEGABYTES] = CLI_NUMBER_VALUE(row->resident_bytes / 1e6),
@@ -259,11 +285,7 @@ int bench_run_cpu(struct bench *bench)
     int status = check_peers(bench);
     if (status != CLI_OK)
         return status;
-    bench->table.columns = columns;
-    bench->table.num_columns = NUM_COLUMNS;
-    if (bench->table.json)
-        printf("{\"version\": \"%s\", \"rows\": ", dg_version());
-    cli_table_begin(&bench->table);
+    bench_begin(bench, columns, NUM_COLUMNS);
     for (size_t i = 0; i < bench->num_problems && status == CLI_OK; i++) {
         char line[512];
         dg_problem_format(&bench->problems[i], line, sizeof line);

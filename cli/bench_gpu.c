@@ -282,11 +282,7 @@ static int bench_all(struct bench_gpu *all)
     struct bench *bench = all->bench;
     struct summary summary = {.of = {{.worst = NAN}}};
     int status = CLI_OK;
-    bench->table.columns = columns;
-    bench->table.num_columns = NUM_COLUMNS;
-    if (bench->table.json)
-        printf("{\"version\": \"%s\", \"rows\": ", dg_version());
-    cli_table_begin(&bench->table);
+    bench_begin(bench, columns, NUM_COLUMNS);
     for (size_t i = 0; i < bench->num_problems && status == CLI_OK; i++) {
         char line[512];
         dg_problem_format(&bench->problems[i], line, sizeof line);

@@ -44,6 +44,21 @@ int bench_read_shapes(struct bench *bench, const char *path)
     return status;
 }
 
+void bench_begin(struct bench *bench, const struct cli_column *columns, int num_columns)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < bench->num_problems; i++) {
+        const size_t length = dg_problem_format(&bench->problems[i], NULL, 0);
+        longest = length > longest ? length : longest;
+    }
+    bench->table.columns = columns;
+    bench->table.num_columns = num_columns;
+    bench->table.first_width = -(int)longest;
+    if (bench->table.json)
+        fprintf(bench->table.json, "{\"version\": \"%s\", \"rows\": ", dg_version());
+    cli_table_begin(&bench->table);
+}
+
 bool bench_list_has(const char *list, const char *name)
 {
     char item[64];

@@ -103,6 +103,7 @@ struct cli_table {
     const struct cli_column *columns;
     int num_columns;
     FILE *terminal, *csv, *json;
+    int first_width; // 0: the first column's own
     int64_t num_rows;
 };
 void cli_table_begin(struct cli_table *table);

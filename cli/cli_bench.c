@@ -112,11 +112,11 @@ const struct cli_command cli_bench = {
     .arguments = "['PROBLEM'...]",
     .summary = "check problems against the oracle, then time them",
     .details =
-        "A CPU row times calls on inputs that stay in memory, best and median; `of peak` is "
-        "the best\n"
-        "call over independent FP32 multiply-adds on as many threads, timed right before "
-        "and after;\n"
-        "`MB` is what the call added to the process's peak of resident memory.\n\n"
+        "A CPU row times calls on inputs that stay in memory, best and median. `of peak` is the "
+        "best\n"
+        "call over independent FP32 multiply-adds on as many threads, the median of five pairs "
+        "taken\n"
+        "in turn; `MB` is what the first call added to the process's peak of resident memory.\n\n"
         "A GPU row replays a CUDA graph of 24 launches (8 of over 2e11 operations) that rotate "
         "over\n"
         "as many inputs as make 120 MB, 7 rounds in turn with the implementations of --vs; the "

@@ -88,6 +88,11 @@ static void csv_text(FILE *file, const char *text)
     fputc('"', file);
 }
 
+static int width_of(const struct cli_table *table, int column)
+{
+    return column == 0 && table->first_width ? table->first_width : table->columns[column].width;
+}
+
 void cli_table_begin(struct cli_table *table)
 {
     table->num_rows = 0;
@@ -96,7 +101,7 @@ void cli_table_begin(struct cli_table *table)
         if (table->csv)
             fprintf(table->csv, "%s%s", i ? "," : "", column->key);
         if (table->terminal && column->title)
-            fprintf(table->terminal, "%*s  ", column->width, column->title);
+            fprintf(table->terminal, "%*s  ", width_of(table, i), column->title);
     }
     if (table->csv)
         fprintf(table->csv, "\n");
@@ -115,7 +120,8 @@ static void terminal_row(const struct cli_table *table, const struct cli_value *
             continue;
         if (!values[i].text && !is_empty(&values[i]))
             snprintf(number, sizeof number, column->format, values[i].number);
-        fprintf(table->terminal, "%*s  ", column->width, values[i].text ? values[i].text : number);
+        fprintf(table->terminal, "%*s  ", width_of(table, i),
+                values[i].text ? values[i].text : number);
     }
     fprintf(table->terminal, "\n");
     fflush(table->terminal);
