@@ -132,7 +132,7 @@ static struct dg_scaled describe_nt(const struct operand *o, dg_type sf_type, vo
     return (struct dg_scaled){
         .values = matrix(values, DG_E4M3, o->rows, o->columns, o->major, o->stride),
         .scales = matrix(scales, sf_type, rows, columns, o->scale_major,
-                         o->scale_major == DG_K_MAJOR ? columns : rows),
+                         o->scale_major == DG_K_MAJOR ? columns : divide_up(rows, 4) * 4),
         .block_rows = o->block_rows,
         .block_columns = 128,
     };

@@ -92,12 +92,11 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
         {"DG_LOAD_REGISTERS", three ? 32 : 40},
     };
     request->name = kernel->sfb_block_n == 1 ? "sm90_fp8_gemm_1d1d" : "sm90_fp8_gemm_1d2d";
-    request->file = "sm90_fp8_gemm";
+    request->file = "sm90_fp8_gemm.cu";
     request->arch = 90;
     request->smem_bytes = dg_sm90_smem_bytes(kernel);
     for (size_t i = 0; i < sizeof defines / sizeof *defines; i++)
         dg_jit_define(request, defines[i].name, defines[i].value);
-    dg_strbuf_add(&request->prologue, "#define DG_ENTRY %s\n", request->name);
     emit_wgmma(&request->prologue, c->block_n);
     return DG_OK;
 }
