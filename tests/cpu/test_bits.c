@@ -129,17 +129,17 @@ static void check_contract(const char *isa, int count)
 
 static void test_c_keeps_the_contract(void)
 {
-    check_contract("c", 120);
+    check_contract("c", 200);
 }
 
 static void test_avx2_keeps_the_contract(void)
 {
-    check_contract("avx2", 120);
+    check_contract("avx2", 300);
 }
 
 static void test_avx512_keeps_the_contract(void)
 {
-    check_contract("avx512", 120);
+    check_contract("avx512", 300);
 }
 
 // Sprinkles NaN codes, NaN and infinite scales over the operands.
