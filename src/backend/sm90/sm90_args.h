@@ -6,10 +6,10 @@
 #ifndef DG_SM90_ARGS_H
 #define DG_SM90_ARGS_H
 
-// A CUtensorMap: opaque, 64-byte aligned.
-struct dg_tensor_map {
+// A CUtensorMap: opaque, 64-byte aligned.  (NVRTC ignores the attribute after the closing brace.)
+struct __attribute__((aligned(64))) dg_tensor_map {
     unsigned long long words[16];
-} __attribute__((aligned(64)));
+};
 
 struct dg_sm90_gemm_args {
     // Scales of A and B: element (row, k block) is 4 bytes at row * row_stride + block * k_stride.
