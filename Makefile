@@ -90,7 +90,7 @@ FUZZ_BASE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 fuzz:  ## each fuzz target for FUZZ_TIME seconds under ASan and UBSan (libFuzzer where there is clang)
 	@$(MAKE) --no-print-directory fuzzers BUILD=$(BUILD)/fuzz $(if $(CLANG),CC=$(CLANG) \
 	    CFLAGS="$(FUZZ_BASE) -fsanitize=fuzzer-no-link" ENGINE=-fsanitize=fuzzer, \
-	    CFLAGS="$(FUZZ_BASE)" ENGINE=$(BUILD)/fuzz/tests/fuzz/driver.o)
+	    CFLAGS="$(FUZZ_BASE) -fsanitize-coverage=trace-pc" ENGINE=$(BUILD)/fuzz/tests/fuzz/driver.o)
 fuzzers: $(FUZZERS)
 	@for f in $(FUZZERS); do mkdir -p $$f.corpus; echo "$$f: $(FUZZ_TIME) s"; \
 	    $$f -max_total_time=$(FUZZ_TIME) -timeout=10 -artifact_prefix=$$f- $$f.corpus \
