@@ -8,6 +8,7 @@
 #include "cli.h"
 
 #include "formats/block_fp8.h"
+#include "formats/half.h"
 #include "formats/npy.h"
 
 #include <stdlib.h>
@@ -148,9 +149,11 @@ static int multiply(struct linear *linear)
         .block_columns = DG_BLOCK_FP8_SIZE,
     };
     linear->y = allocate(is_fp32 ? DG_F32 : DG_BF16, m, n);
-    if (!linear->a.values.data || !linear->a.scales.data || !linear->y.data)
-        return cli_error(linear->command, CLI_FAILED, "no memory for m = %lld, n = %lld, k = %lld",
-                         (long long)m, (long long)n, (long long)k);
+    if (!linear->a.values.data || !linear->a.scales.data || !linear->y.data) {
+        cli_error(linear->command, CLI_FAILED, "no memory for m = %lld, n = %lld, k = %lld",
+                  (long long)m, (long long)n, (long long)k);
+        return CLI_FAILED;
+    }
     const double start = cli_seconds();
     if (dg_quantize_per_token(linear->context, &linear->x, &linear->a.values, &linear->a.scales,
                               DG_SCALE_EXACT, NULL) != DG_OK)
@@ -169,57 +172,54 @@ static int multiply(struct linear *linear)
 static double result_at(const struct dg_tensor *y, int64_t index)
 {
     if (y->type == DG_F32)
-        return ((const float *)y->data)[index];
-    const uint32_t bits = (uint32_t)((const uint16_t *)y->data)[index] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+        return (double)((const float *)y->data)[index];
+    return (double)dg_formats_bf16_to_float(((const uint16_t *)y->data)[index]);
 }
 
+// Of the result against one reference, which is a sum of products.
 struct difference {
-    double squares, reference_squares; // sums over the finite elements
+    double squares, reference_squares; // over the finite elements
+    double expected_squares;           // what sums of such products have when signs are random
     int64_t misplaced;                 // NaN or Inf in one of the two only
+    int64_t wrong;                     // beyond what rounding explains
 };
 
-static void add_difference(struct difference *difference, double value, double reference)
+// `magnitude` is the sum of the absolute products, `rounding` what the type of the result may cost.
+static void add_difference(struct difference *difference, double value, double reference,
+                           double magnitude, double rounding, int64_t k)
 {
+    enum { SUM_ERROR_PER_MILLION = 10 }; // 128 additions and k / 128 more, in FP32
     if (!isfinite(value) || !isfinite(reference)) {
         const bool both_nan = isnan(value) && isnan(reference);
         difference->misplaced += !both_nan && value != reference;
         return;
     }
-    difference->squares += (value - reference) * (value - reference);
+    const double error = fabs(value - reference);
+    difference->squares += error * error;
     difference->reference_squares += reference * reference;
+    difference->expected_squares += k ? magnitude * magnitude / (double)k : 0;
+    difference->wrong +=
+        error > rounding * fabs(reference) + 1e-6 * SUM_ERROR_PER_MILLION * magnitude;
 }
 
-// Root mean square of the difference over that of the reference.
+// Root mean square of the difference over that of the reference; where the products cancel out, over
+// what they would be without that.
 static double relative_error(const struct difference *difference)
 {
-    if (difference->squares == 0)
-        return 0;
-    return difference->reference_squares > 0
-               ? sqrt(difference->squares / difference->reference_squares)
-               : (double)INFINITY;
+    const double reference = fmax(difference->reference_squares, difference->expected_squares);
+    return difference->squares > 0 ? sqrt(difference->squares / reference) : 0;
 }
 
-static int compare_with_oracle(struct linear *linear, struct difference *difference)
+static dg_status multiply_exactly(struct linear *linear, struct dg_tensor *exact)
 {
     struct cli_context_settings settings = CLI_CONTEXT_SETTINGS;
     settings.backend = "oracle";
     settings.threads = linear->settings.context.threads;
-    struct dg_tensor exact = allocate(DG_F64, linear->y.shape[0], linear->y.shape[1]);
-    if (!exact.data)
-        return cli_error(linear->command, CLI_FAILED, "no memory for the reference");
-    dg_context *oracle = NULL;
-    int status = CLI_OK;
-    if (cli_context_create(&oracle, &settings) != DG_OK ||
-        dg_fp8_gemm_nt(oracle, &linear->a, &linear->layer.scaled, &exact, NULL, NULL, NULL) !=
-            DG_OK)
-        status = cli_library_error(linear->command);
-    for (int64_t i = 0; status == CLI_OK && i < exact.shape[0] * exact.shape[1]; i++)
-        add_difference(difference, result_at(&linear->y, i), ((const double *)exact.data)[i]);
+    dg_context *oracle;
+    dg_status status = cli_context_create(&oracle, &settings);
+    if (status == DG_OK)
+        status = dg_fp8_gemm_nt(oracle, &linear->a, &linear->layer.scaled, exact, NULL, NULL, NULL);
     dg_context_destroy(oracle);
-    free(exact.data);
     return status;
 }
 
@@ -232,73 +232,87 @@ static double e4m3_value(uint8_t byte)
     return byte & 0x80 ? -magnitude : magnitude;
 }
 
-static void dequantize_row(const struct dg_scaled *weight, int64_t row, const double table[256],
-                           double *out)
+static void dequantize_row(const struct dg_scaled *weight, int64_t row, double *out)
 {
-    const uint8_t *values = (const uint8_t *)weight->values.data + row * weight->values.shape[1];
-    const float *scales =
-        (const float *)weight->scales.data + row / DG_BLOCK_FP8_SIZE * weight->scales.shape[1];
-    for (int64_t i = 0; i < weight->values.shape[1]; i++)
+    const int64_t k = weight->values.shape[1], blocks = weight->scales.shape[1];
+    const uint8_t *values = (const uint8_t *)weight->values.data + row * k;
+    const float *scales = (const float *)weight->scales.data + row / DG_BLOCK_FP8_SIZE * blocks;
+    double table[256];
+    for (int i = 0; i < 256; i++)
+        table[i] = e4m3_value((uint8_t)i);
+    for (int64_t i = 0; i < k; i++)
         out[i] = table[values[i]] * (double)scales[i / DG_BLOCK_FP8_SIZE];
 }
 
-static double dot(const float *x, const double *weight, int64_t k)
+static double dot(const float *x, const double *weight, int64_t k, double *magnitude)
 {
-    double sums[4] = {0};
-    int64_t i = 0;
-    for (; i + 4 <= k; i += 4)
-        for (int j = 0; j < 4; j++)
-            sums[j] += (double)x[i + j] * weight[i + j];
-    for (; i < k; i++)
-        sums[0] += (double)x[i] * weight[i];
+    double sums[4] = {0}, magnitudes[4] = {0};
+    for (int64_t i = 0; i < k; i++) {
+        const double product = (double)x[i] * weight[i];
+        sums[i % 4] += product;
+        magnitudes[i % 4] += fabs(product);
+    }
+    *magnitude = (magnitudes[0] + magnitudes[1]) + (magnitudes[2] + magnitudes[3]);
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-// The activations before they were quantised times the dequantised weight.
-static int compare_with_activations(struct linear *linear, struct difference *difference)
+// One row of the weight at a time, in double: `row` has room for k elements.
+static void compare(const struct linear *linear, const double *exact, double *row,
+                    struct difference *quantised, struct difference *original)
 {
     const int64_t m = linear->x.shape[0], k = linear->x.shape[1], n = linear->y.shape[1];
-    double table[256], *row = malloc(((size_t)k + 1) * sizeof *row);
-    if (!row)
-        return cli_error(linear->command, CLI_FAILED, "no memory for the reference");
-    for (int i = 0; i < 256; i++)
-        table[i] = e4m3_value((uint8_t)i);
+    const double rounding = linear->y.type == DG_BF16 ? 0x1p-8 : 0;
     for (int64_t j = 0; j < n; j++) {
-        dequantize_row(&linear->layer.scaled, j, table, row);
-        for (int64_t i = 0; i < m; i++)
-            add_difference(difference, result_at(&linear->y, i * n + j),
-                           dot((const float *)linear->x.data + i * k, row, k));
+        dequantize_row(&linear->layer.scaled, j, row);
+        for (int64_t i = 0; i < m; i++) {
+            double magnitude;
+            const double sum = dot((const float *)linear->x.data + i * k, row, k, &magnitude);
+            const double y = result_at(&linear->y, i * n + j);
+            add_difference(quantised, y, exact[i * n + j], magnitude, rounding, k);
+            add_difference(original, y, sum, magnitude, rounding, k);
+        }
         if (j % 64 == 0)
             cli_progress_show("checking", (double)j, (double)n);
     }
     cli_progress_clear();
-    free(row);
-    return CLI_OK;
 }
 
-static int check(struct linear *linear)
+static int judge(const struct linear *linear, const struct difference *quantised,
+                 const struct difference *original)
 {
-    // FP32 sums stay far below 1e-6 of the exact product; BF16 adds one rounding of 2^-9.
-    const double limit = linear->y.type == DG_F32 ? 1e-6 : 0x1p-9 + 1e-6;
-    struct difference exact = {0}, original = {0};
-    int status = compare_with_oracle(linear, &exact);
-    if (status == CLI_OK)
-        status = compare_with_activations(linear, &original);
-    if (status != CLI_OK)
-        return status;
-    const double error = relative_error(&exact);
-    const bool is_good = error <= limit && exact.misplaced == 0;
+    const double limit = linear->y.type == DG_F32 ? 1e-6 : 0x1p-8 + 1e-6;
+    const double error = relative_error(quantised);
+    const bool is_good = error <= limit && quantised->wrong == 0 && quantised->misplaced == 0;
     printf("check    relative error %.3g against the exact product of the quantised operands "
            "(limit %.3g): %s\n",
            error, limit, is_good ? "ok" : "FAILED");
     printf("         relative error %.3g against the activations as they came\n",
-           relative_error(&original));
-    if (exact.misplaced)
-        printf("         %lld elements are NaN or Inf in only one of the two\n",
-               (long long)exact.misplaced);
-    return is_good
-               ? CLI_OK
-               : cli_error(linear->command, CLI_FAILED, "the check failed; nothing was written");
+           relative_error(original));
+    if (is_good)
+        return CLI_OK;
+    return cli_error(linear->command, CLI_FAILED,
+                     "the check failed, nothing was written: %lld elements differ by more than "
+                     "rounding, %lld are NaN or Inf on one side only",
+                     (long long)quantised->wrong, (long long)quantised->misplaced);
+}
+
+static int check(struct linear *linear)
+{
+    struct dg_tensor exact = allocate(DG_F64, linear->y.shape[0], linear->y.shape[1]);
+    double *row = malloc(((size_t)linear->x.shape[1] + 1) * sizeof *row);
+    struct difference quantised = {0}, original = {0};
+    int status = CLI_OK;
+    if (!exact.data || !row)
+        status = cli_error(linear->command, CLI_FAILED, "no memory for the reference");
+    else if (multiply_exactly(linear, &exact) != DG_OK)
+        status = cli_library_error(linear->command);
+    else {
+        compare(linear, exact.data, row, &quantised, &original);
+        status = judge(linear, &quantised, &original);
+    }
+    free(exact.data);
+    free(row);
+    return status;
 }
 
 // ---- The whole
