@@ -58,8 +58,7 @@ static void test_one_wrong_element_fails(void)
     y[3 * N + 17] *= 1.001f;
     CHECK(check(&linear) == CLI_FAILED, "FP32 passed");
     CHECK(prepare("bf16"), "%s", dg_last_error());
-    ((uint16_t *)linear.y.data)[M * N - 1] ^=
-        2; // two units in the last place
+    ((uint16_t *)linear.y.data)[M * N - 1] ^= 2; // two units in the last place
     CHECK(check(&linear) == CLI_FAILED, "BF16 passed");
 }
 
