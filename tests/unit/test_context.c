@@ -83,6 +83,20 @@ static void test_the_environment_names_the_backend(void)
           dg_last_error());
 }
 
+static void test_named_backends_open(void)
+{
+    static const char *const names[] = {"cpu", "oracle"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct dg_context_options options = DG_CONTEXT_OPTIONS;
+        dg_context *context;
+        options.backend = names[i]; // stronger than the environment
+        CHECK(dg_context_create(&context, &options) == DG_OK, "%s", dg_last_error());
+        bool is_named = !strcmp(dg_context_backend(context), names[i]);
+        dg_context_destroy(context);
+        CHECK(is_named, "not %s", names[i]);
+    }
+}
+
 static void test_a_gpu_that_is_not_there(void)
 {
     struct dg_context_options options = DG_CONTEXT_OPTIONS;
@@ -237,6 +251,36 @@ static void test_prepare_and_workspace(void)
     dg_context_destroy(context);
 }
 
+struct messages {
+    int count;
+    char last[512];
+};
+
+static void take_message(void *user, dg_log_level level, const char *text)
+{
+    struct messages *messages = user;
+    messages->count++;
+    snprintf(messages->last, sizeof messages->last, "%s", text);
+}
+
+static void test_a_new_plan_is_logged_once(void)
+{
+    struct messages messages = {0};
+    struct dg_context_options options = DG_CONTEXT_OPTIONS;
+    const struct dg_problem problem = {.op = DG_OP_FP8_GEMM_NT, .m = 64, .n = 65, .k = 66};
+    dg_context *context;
+    memset(&recorded, 0, sizeof recorded);
+    options.log = take_message, options.log_user = &messages, options.log_level = DG_LOG_DEBUG;
+    CHECK(dg_context_open(&context, &recorder_backend, &options) == DG_OK, "%s", dg_last_error());
+    dg_prepare(context, &problem);
+    dg_prepare(context, &problem);
+    dg_context_destroy(context);
+    CHECK(messages.count == 1, "%d messages", messages.count);
+    CHECK(!strcmp(messages.last, "plan: fp8_gemm_nt m=64 n=65 k=66: sm90_gemm (recorder) "
+                                 "recorder=explains"),
+          "`%s`", messages.last);
+}
+
 // --- the memo under threads ---
 
 // Far more problems than the table has room for, from several threads: every plan must be the one of
@@ -315,6 +359,7 @@ int main(void)
     RUN(test_options_of_an_older_header);
     RUN(test_options_of_a_newer_header);
     RUN(test_the_environment_names_the_backend);
+    RUN(test_named_backends_open);
     RUN(test_a_gpu_that_is_not_there);
     RUN(test_a_context_that_cannot_open);
     RUN(test_a_context_lives_and_ends);
@@ -323,6 +368,7 @@ int main(void)
     RUN(test_info);
     RUN(test_explain);
     RUN(test_prepare_and_workspace);
+    RUN(test_a_new_plan_is_logged_once);
     RUN(test_memo_under_threads);
     RUN(test_memo_remembers);
     return harness_end();
