@@ -140,8 +140,8 @@ static void summary_print(const struct summary *summary)
         for (int range = 0; range < NUM_RANGES; range++) {
             const struct mean *mean = &summary->of[i].means[range];
             if (mean->count)
-                printf("%s %s %.3f (%lld rows)", range ? "," : "", ranges[range].title,
-                       geometric(mean), (long long)mean->count);
+                printf("  %s %.3f (%lld rows)", ranges[range].title, geometric(mean),
+                       (long long)mean->count);
         }
         printf("\n  worst row %.3f: %s\n", summary->of[i].worst, summary->of[i].worst_problem);
     }

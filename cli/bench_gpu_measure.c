@@ -98,30 +98,54 @@ static dg_status upload_sets(struct entry *entry, const struct cli_data *data)
     return DG_OK;
 }
 
-// Compiles, runs once on poisoned output and compares with the oracle.
-static dg_status check(struct entry *entry, struct cli_data *data, struct bench_gpu_result *result)
+// Runs a contestant once on poisoned output and compares with the oracle.
+static dg_status check(struct entry *entry, enum bench_contestant which, struct cli_data *data,
+                       double max_products, struct cli_check *result)
+{
+    const struct cli_gpu *gpu = &entry->all->gpu;
+    double us;
+    cli_data_reset(data);
+    DG_TRY(cli_gpu_send_d(gpu, data, &entry->sets[0]));
+    DG_TRY(cli_gpu_time(gpu, contestants[which].launch, entry, 0, &us));
+    DG_TRY(cli_gpu_fetch_d(gpu, data, &entry->sets[0]));
+    return cli_check(data, entry->all->bench->oracle, true, max_products, result);
+}
+
+static dg_status prepare(struct entry *entry, struct bench_gpu_result *result)
 {
     struct bench_gpu *all = entry->all;
-    double us;
     const double start = cli_seconds();
     DG_TRY(dg_prepare(all->context, entry->problem));
     result->prepare_ms = 1e3 * (cli_seconds() - start);
-    DG_TRY(cli_gpu_workspace(&all->gpu, all->context, entry->problem, &entry->options));
-    DG_TRY(cli_gpu_send_d(&all->gpu, data, &entry->sets[0]));
-    DG_TRY(cli_gpu_time(&all->gpu, launch_ours, entry, 0, &us));
-    DG_TRY(cli_gpu_fetch_d(&all->gpu, data, &entry->sets[0]));
-    return cli_check(data, all->bench->oracle, true, bench_check_products, &result->check);
+    return cli_gpu_workspace(&all->gpu, all->context, entry->problem, &entry->options);
 }
 
-static dg_status record_graphs(struct entry *entry, const struct cli_data *data)
+// A peer that refuses a problem leaves its column empty.  The one with scales must also be right, in the
+// few rows that are looked at: else we would be compared with a call that we got wrong.
+static bool can_do(struct entry *entry, enum bench_contestant which, struct cli_data *data)
+{
+    struct bench_gpu *all = entry->all;
+    struct cli_check result;
+    if (which == BENCH_OURS)
+        return true;
+    if (cli_cublaslt_plan(&all->lt, &all->gpu, data, contestants[which].scales,
+                          &entry->plans[which]) != DG_OK)
+        return false;
+    if (contestants[which].scales == CLI_CUBLASLT_NO_SCALES)
+        return true;
+    if (check(entry, which, data, 1, &result) != DG_OK)
+        snprintf(result.failure, sizeof result.failure, "%s", dg_last_error());
+    if (result.failure[0])
+        cli_error(all->bench->command, CLI_FAILED, "cuBLASLt with block scales is not timed: %s",
+                  result.failure);
+    return !result.failure[0];
+}
+
+static dg_status record_graphs(struct entry *entry, struct cli_data *data)
 {
     struct bench_gpu *all = entry->all;
     for (int i = 0; i < BENCH_CONTESTANTS; i++) {
-        if (!all->is_wanted[i])
-            continue;
-        // What a peer refuses stays empty in its column.
-        if (i != BENCH_OURS && cli_cublaslt_plan(&all->lt, &all->gpu, data, contestants[i].scales,
-                                                 &entry->plans[i]) != DG_OK)
+        if (!all->is_wanted[i] || !can_do(entry, (enum bench_contestant)i, data))
             continue;
         const dg_status status = cli_gpu_record(&all->gpu, contestants[i].launch, entry,
                                                 entry->num_launches, &entry->graphs[i]);
@@ -174,7 +198,8 @@ static dg_status measure_entry(struct entry *entry, struct cli_data *data,
     snprintf(result->kernel, sizeof result->kernel, "%s", kernel ? kernel : "");
     cli_facts_free(&facts);
     DG_TRY(upload_sets(entry, data));
-    DG_TRY(check(entry, data, result));
+    DG_TRY(prepare(entry, result));
+    DG_TRY(check(entry, BENCH_OURS, data, bench_check_products, &result->check));
     DG_TRY(record_graphs(entry, data));
     DG_TRY(replay_in_turn(entry, result));
     return entry->all->bench->settings->host ? time_host(entry, result) : DG_OK;
