@@ -76,7 +76,7 @@ int bench_read_peers(const struct cli_command *command, const char *path, struct
         return cli_error(command, CLI_USAGE, "%s: %s", path, strerror(errno));
     char *line = NULL;
     size_t capacity = 0;
-    int where[NUM_COLUMNS], status = CLI_OK;
+    int where[NUM_COLUMNS] = {0}, status = CLI_OK;
     if (getline(&line, &capacity, file) < 0 || !read_header(line, where))
         status = cli_error(
             command, CLI_USAGE,

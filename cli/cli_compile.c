@@ -85,10 +85,13 @@ static struct dg_problem with_m(struct dg_problem problem, int64_t m)
 // The same shape at another m was gone through already.
 static bool is_repeated(const struct bench *bench, size_t index)
 {
-    const struct dg_problem problem = with_m(bench->problems[index], 0);
+    char line[512], other[512];
+    const struct dg_problem problem = with_m(bench->problems[index], 2);
+    dg_problem_format(&problem, line, sizeof line);
     for (size_t i = 0; i < index; i++) {
-        const struct dg_problem other = with_m(bench->problems[i], 0);
-        if (memcmp(&problem, &other, sizeof problem) == 0)
+        const struct dg_problem earlier = with_m(bench->problems[i], 2);
+        dg_problem_format(&earlier, other, sizeof other);
+        if (strcmp(line, other) == 0)
             return true;
     }
     return false;

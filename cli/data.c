@@ -319,7 +319,7 @@ void cli_data_reset(struct cli_data *data)
 {
     char *d = data->buffer[CLI_D];
     memset(d, CLI_POISON, data->bytes[CLI_D] + 2 * CLI_GUARD_BYTES);
-    if (data->problem.c_mode == DG_C_IN_PLACE)
+    if (data->problem.c_mode == DG_C_IN_PLACE && data->buffer[CLI_C])
         memcpy(d + CLI_GUARD_BYTES, data->buffer[CLI_C], data->bytes[CLI_C]);
 }
 
