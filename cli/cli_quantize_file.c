@@ -52,16 +52,45 @@ static bool allocate_band(struct band *band, int64_t rows, int64_t columns)
     return band->original && band->restored && band->values && band->scales;
 }
 
-static void widen(dg_type type, const void *data, int64_t first, int64_t count, float *out)
+// From bytes that need not be aligned.
+static void widen(dg_type type, const unsigned char *bytes, int64_t count, float *out)
 {
     if (type == DG_F32) {
-        memcpy(out, (const float *)data + first, (size_t)count * sizeof *out);
+        memcpy(out, bytes, (size_t)count * sizeof *out);
         return;
     }
-    const uint16_t *from = (const uint16_t *)data + first;
-    for (int64_t i = 0; i < count; i++)
-        out[i] =
-            type == DG_F16 ? dg_formats_half_to_float(from[i]) : dg_formats_bf16_to_float(from[i]);
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t bits;
+        memcpy(&bits, bytes + 2 * i, sizeof bits);
+        out[i] = type == DG_F16 ? dg_formats_half_to_float(bits) : dg_formats_bf16_to_float(bits);
+    }
+}
+
+// The bytes of a tensor where they lie, whatever their alignment, so that nothing is copied as a whole.
+static dg_status view_bytes(const struct quantize *job, const struct dg_safetensors_tensor *tensor,
+                            struct dg_safetensors_view *view)
+{
+    struct dg_safetensors_tensor bytes = *tensor;
+    bytes.type = DG_TYPE_NONE;
+    return dg_safetensors_view(&job->checkpoint, &bytes, view);
+}
+
+// Before a piece is used: signals, progress, and that the file still has it.
+static int start_piece(struct quantize *job, const struct dg_safetensors_tensor *tensor,
+                       const struct dg_safetensors_view *view)
+{
+    const int status = quantize_go_on(job, tensor->name);
+    if (status == CLI_OK && dg_file_check_size(view->file) != DG_OK)
+        return cli_library_error(job->command);
+    return status;
+}
+
+// After a piece was used: progress, and the system may drop it from memory.
+static void finish_piece(struct quantize *job, const struct dg_safetensors_view *view, uint64_t at,
+                         uint64_t bytes)
+{
+    dg_file_forget(view->file, view->start + at, bytes);
+    job->done += bytes;
 }
 
 struct error_sums {
@@ -100,10 +129,11 @@ static dg_status convert_band(struct quantize *job, struct band *band, int64_t r
 }
 
 static int convert(struct quantize *job, const struct dg_safetensors_tensor *tensor,
-                   const void *data, struct dg_safetensors_writer *writer, uint32_t entry,
-                   struct error_sums *sums)
+                   const struct dg_safetensors_view *view, struct dg_safetensors_writer *writer,
+                   uint32_t entry, struct error_sums *sums)
 {
     const int64_t rows = tensor->shape[0], columns = tensor->shape[1], step = band_rows(columns);
+    const uint64_t row_bytes = (uint64_t)columns * dg_type_bytes(tensor->type);
     struct band band;
     int status = CLI_OK;
     if (!allocate_band(&band, rows < step ? rows : step, columns))
@@ -112,16 +142,17 @@ static int convert(struct quantize *job, const struct dg_safetensors_tensor *ten
     for (int64_t row = 0; status == CLI_OK && row < rows; row += step) {
         const int64_t count = rows - row < step ? rows - row : step, elements = count * columns;
         const int64_t blocks = ceil_div(count, BLOCK) * ceil_div(columns, BLOCK);
-        if ((status = quantize_go_on(job, tensor->name)) != CLI_OK)
+        const uint64_t at = (uint64_t)row * row_bytes;
+        if ((status = start_piece(job, tensor, view)) != CLI_OK)
             break;
-        widen(tensor->type, data, row * columns, elements, band.original);
+        widen(tensor->type, (const unsigned char *)view->data + at, elements, band.original);
         if (convert_band(job, &band, count, columns) != DG_OK ||
             dg_safetensors_append(writer, entry, band.values, (uint64_t)elements) != DG_OK ||
             dg_safetensors_append(writer, entry + 1, band.scales,
                                   (uint64_t)blocks * sizeof(float)) != DG_OK)
             status = cli_library_error(job->command);
         add_errors(sums, &band, elements);
-        job->done += (uint64_t)elements * dg_type_bytes(tensor->type);
+        finish_piece(job, view, at, (uint64_t)count * row_bytes);
     }
     free_band(&band);
     return status;
@@ -147,10 +178,10 @@ static int quantize_tensor(struct quantize *job, const struct dg_safetensors_ten
                            struct dg_safetensors_writer *writer, uint32_t entry)
 {
     struct dg_safetensors_view view;
-    if (dg_safetensors_view(&job->checkpoint, tensor, &view) != DG_OK)
+    if (view_bytes(job, tensor, &view) != DG_OK)
         return cli_library_error(job->command);
     struct error_sums sums = {0};
-    const int status = convert(job, tensor, view.data, writer, entry, &sums);
+    const int status = convert(job, tensor, &view, writer, entry, &sums);
     dg_safetensors_release(&view);
     if (status == CLI_OK)
         report(job, tensor, &sums);
@@ -160,19 +191,17 @@ static int quantize_tensor(struct quantize *job, const struct dg_safetensors_ten
 static int copy_tensor(struct quantize *job, const struct dg_safetensors_tensor *tensor,
                        struct dg_safetensors_writer *writer, uint32_t entry)
 {
-    struct dg_safetensors_tensor as_bytes = *tensor;
-    as_bytes.type = DG_TYPE_NONE; // no alignment is needed, so no copy is made
     struct dg_safetensors_view view;
-    if (dg_safetensors_view(&job->checkpoint, &as_bytes, &view) != DG_OK)
+    if (view_bytes(job, tensor, &view) != DG_OK)
         return cli_library_error(job->command);
     int status = CLI_OK;
     for (uint64_t at = 0; status == CLI_OK && at < view.bytes; at += COPY_BYTES) {
         const uint64_t count = view.bytes - at < COPY_BYTES ? view.bytes - at : COPY_BYTES;
-        if ((status = quantize_go_on(job, tensor->name)) != CLI_OK)
+        if ((status = start_piece(job, tensor, &view)) != CLI_OK)
             break;
         if (dg_safetensors_append(writer, entry, (const char *)view.data + at, count) != DG_OK)
             status = cli_library_error(job->command);
-        job->done += count;
+        finish_piece(job, &view, at, count);
     }
     dg_safetensors_release(&view);
     job->num_copied++;

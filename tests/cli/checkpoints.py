@@ -24,7 +24,7 @@ def f32(x):
 def bf16_bits(x):
     """x, an FP32 value, rounded to nearest even in 16 bits."""
     bits = struct.unpack("<I", struct.pack("<f", x))[0]
-    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16
+    return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
 
 
 def bf16_value(bits):
@@ -34,7 +34,9 @@ def bf16_value(bits):
 def encode(dtype, values):
     if dtype == "BF16":
         return struct.pack("<%dH" % len(values), *[bf16_bits(x) for x in values])
-    return struct.pack("<%d%s" % (len(values), {"F32": "f", "F16": "e", "F64": "d"}[dtype]), *values)
+    return struct.pack(
+        "<%d%s" % (len(values), {"F32": "f", "F16": "e", "F64": "d"}[dtype]), *values
+    )
 
 
 def decode(dtype, data):
@@ -42,16 +44,19 @@ def decode(dtype, data):
         return [E4M3[byte] for byte in data]
     if dtype == "BF16":
         return [bf16_value(bits) for bits in struct.unpack("<%dH" % (len(data) // 2), data)]
-    return list(struct.unpack("<%d%s" % (len(data) // SIZES[dtype], {"F32": "f", "F16": "e"}[dtype]), data))
+    return list(
+        struct.unpack("<%d%s" % (len(data) // SIZES[dtype], {"F32": "f", "F16": "e"}[dtype]), data)
+    )
 
 
 # ---- E4M3
+
 
 def e4m3_value(byte):
     exponent, mantissa, sign = byte >> 3 & 15, byte & 7, -1.0 if byte & 128 else 1.0
     if byte & 127 == 127:
         return float("nan")
-    return sign * (mantissa * 2.0 ** -9 if exponent == 0 else (8 + mantissa) * 2.0 ** (exponent - 10))
+    return sign * (mantissa * 2.0**-9 if exponent == 0 else (8 + mantissa) * 2.0 ** (exponent - 10))
 
 
 E4M3 = [e4m3_value(byte) for byte in range(256)]
@@ -72,8 +77,11 @@ def quantize_block_fp8(values, rows, columns):
     data, scales = bytearray(rows * columns), []
     for top in range(0, rows, 128):
         for left in range(0, columns, 128):
-            places = [r * columns + c for r in range(top, min(top + 128, rows))
-                      for c in range(left, min(left + 128, columns))]
+            places = [
+                r * columns + c
+                for r in range(top, min(top + 128, rows))
+                for c in range(left, min(left + 128, columns))
+            ]
             amax = max([f32(1e-4)] + [abs(values[place]) for place in places])
             scale = f32(amax / 448)
             inverse = f32(1 / scale)
@@ -85,11 +93,15 @@ def quantize_block_fp8(values, rows, columns):
 
 def dequantize(data, scales, rows, columns, block_rows=128):
     across = -(-columns // 128)
-    return [E4M3[data[r * columns + c]] * scales[r // block_rows * across + c // 128]
-            for r in range(rows) for c in range(columns)]
+    return [
+        E4M3[data[r * columns + c]] * scales[r // block_rows * across + c // 128]
+        for r in range(rows)
+        for c in range(columns)
+    ]
 
 
 # ---- safetensors
+
 
 def safetensors_bytes(tensors, metadata=None):
     """tensors: {name: (dtype, shape, bytes)}"""
@@ -109,7 +121,7 @@ def read_safetensors(path):
     """({name: (dtype, shape, bytes)}, metadata); what our command wrote must be aligned too."""
     content = open(path, "rb").read()
     length = struct.unpack("<Q", content[:8])[0]
-    header, data = json.loads(content[8:8 + length].decode()), content[8 + length:]
+    header, data = json.loads(content[8 : 8 + length].decode()), content[8 + length :]
     metadata = header.pop("__metadata__", None)
     spans = sorted(entry["data_offsets"] for entry in header.values())
     assert [0] + [end for _, end in spans] == [begin for begin, _ in spans] + [len(data)], spans
@@ -117,8 +129,10 @@ def read_safetensors(path):
         begin, end = entry["data_offsets"]
         assert end - begin == SIZES[entry["dtype"]] * product(entry["shape"]), name
         assert length % 8 or begin % SIZES[entry["dtype"]] == 0, "%s is not aligned" % name
-    return {name: (entry["dtype"], entry["shape"], data[slice(*entry["data_offsets"])])
-            for name, entry in header.items()}, metadata
+    return {
+        name: (entry["dtype"], entry["shape"], data[slice(*entry["data_offsets"])])
+        for name, entry in header.items()
+    }, metadata
 
 
 def write(path, content):
@@ -134,19 +148,29 @@ def write_sharded(folder, shards):
     for name, tensors in shards.items():
         write(os.path.join(folder, name), safetensors_bytes(tensors, {"format": "pt"}))
         weight_map.update({tensor: name for tensor in tensors})
-    write(os.path.join(folder, "model.safetensors.index.json"),
-          json.dumps({"metadata": {"total_size": 0}, "weight_map": weight_map}))
+    write(
+        os.path.join(folder, "model.safetensors.index.json"),
+        json.dumps({"metadata": {"total_size": 0}, "weight_map": weight_map}),
+    )
     return folder
 
 
 # ---- npy
+
 
 def write_npy(path, descr, shape, data, fortran=False, version=1):
     header = "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }" % (descr, fortran, tuple(shape))
     size = "<H" if version == 1 else "<I"
     padding = -(len(header) + 9 + struct.calcsize(size)) % 64
     header += " " * padding + "\n"
-    return write(path, b"\x93NUMPY" + bytes([version, 0]) + struct.pack(size, len(header)) + header.encode() + data)
+    return write(
+        path,
+        b"\x93NUMPY"
+        + bytes([version, 0])
+        + struct.pack(size, len(header))
+        + header.encode()
+        + data,
+    )
 
 
 def read_npy(path):
@@ -154,6 +178,8 @@ def read_npy(path):
     content = open(path, "rb").read()
     assert content[:8] == b"\x93NUMPY\x01\0"
     length = struct.unpack("<H", content[8:10])[0]
-    header = eval(content[10:10 + length].decode(), {"__builtins__": {}})  # a literal, written by our command
+    header = eval(
+        content[10 : 10 + length].decode(), {"__builtins__": {}}
+    )  # a literal, written by our command
     assert not header["fortran_order"] and (10 + length) % 64 == 0
-    return header["descr"], list(header["shape"]), content[10 + length:]
+    return header["descr"], list(header["shape"]), content[10 + length :]

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import resource
 import shutil
 import signal
 import struct
@@ -24,8 +25,11 @@ atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 RANDOM = random.Random(20)
 
 # Matrices with edges that are no multiples of 128, in every type that is quantised.
-LAYERS = {"model.layers.0.mlp.gate_proj": ("BF16", 130, 200), "model.layers.0.mlp.down_proj": ("F32", 7, 129),
-          "model.layers.1.self_attn.o_proj": ("F16", 256, 128)}
+LAYERS = {
+    "model.layers.0.mlp.gate_proj": ("BF16", 130, 200),
+    "model.layers.0.mlp.down_proj": ("F32", 7, 129),
+    "model.layers.1.self_attn.o_proj": ("F16", 256, 128),
+}
 
 
 def path(name):
@@ -48,28 +52,56 @@ def sharded(name):
     """Three files: a layer each, and beside them what must not change."""
     layers = {layer + ".weight": weight(*facts) for layer, facts in LAYERS.items()}
     names = list(layers)
-    return cp.write_sharded(path(name), {
-        "model-00001-of-00003.safetensors": {
-            names[0]: layers[names[0]], "model.embed_tokens.weight": weight("BF16", 5, 8),
-            "model.layers.0.input_layernorm.weight": ("BF16", [8], cp.encode("BF16", values(8)))},
-        "model-00002-of-00003.safetensors": {
-            names[1]: layers[names[1]], "model.layers.0.mlp.gate.weight": weight("BF16", 4, 8),
-            "model.layers.0.mlp.gate.e_score_correction_bias": ("F32", [3], cp.encode("F32", values(3))),
-            "odd": ("U8", [3], b"abc"), "counter": ("I64", [], struct.pack("<q", -3))},
-        "model-00003-of-00003.safetensors": {names[2]: layers[names[2]], "lm_head.weight": weight("F32", 3, 5)}})
+    return cp.write_sharded(
+        path(name),
+        {
+            "model-00001-of-00003.safetensors": {
+                names[0]: layers[names[0]],
+                "model.embed_tokens.weight": weight("BF16", 5, 8),
+                "model.layers.0.input_layernorm.weight": (
+                    "BF16",
+                    [8],
+                    cp.encode("BF16", values(8)),
+                ),
+            },
+            "model-00002-of-00003.safetensors": {
+                names[1]: layers[names[1]],
+                "model.layers.0.mlp.gate.weight": weight("BF16", 4, 8),
+                "model.layers.0.mlp.gate.e_score_correction_bias": (
+                    "F32",
+                    [3],
+                    cp.encode("F32", values(3)),
+                ),
+                "odd": ("U8", [3], b"abc"),
+                "counter": ("I64", [], struct.pack("<q", -3)),
+            },
+            "model-00003-of-00003.safetensors": {
+                names[2]: layers[names[2]],
+                "lm_head.weight": weight("F32", 3, 5),
+            },
+        },
+    )
 
 
 def read_sharded(folder):
     """({tensor: (dtype, shape, bytes)}, {file: metadata}, {tensor: file})"""
     index = json.load(open(os.path.join(folder, "model.safetensors.index.json")))
-    files = {name: cp.read_safetensors(os.path.join(folder, name)) for name in set(index["weight_map"].values())}
-    assert sorted(os.listdir(folder)) == sorted(list(files) + ["model.safetensors.index.json"]), os.listdir(folder)
+    files = {
+        name: cp.read_safetensors(os.path.join(folder, name))
+        for name in set(index["weight_map"].values())
+    }
+    assert sorted(os.listdir(folder)) == sorted(
+        list(files) + ["model.safetensors.index.json"]
+    ), os.listdir(folder)
     listed = {name for tensors, _ in files.values() for name in tensors}
     assert listed == set(index["weight_map"]), "files and index disagree"
     total = sum(len(data) for tensors, _ in files.values() for _, _, data in tensors.values())
     assert index["metadata"]["total_size"] in (0, total), "total_size"
-    return ({name: files[shard][0][name] for name, shard in index["weight_map"].items()},
-            {name: metadata for name, (_, metadata) in files.items()}, index["weight_map"])
+    return (
+        {name: files[shard][0][name] for name, shard in index["weight_map"].items()},
+        {name: metadata for name, (_, metadata) in files.items()},
+        index["weight_map"],
+    )
 
 
 CACHE = {}
@@ -85,14 +117,21 @@ def quantized():
 
 # ---- quantize
 
+
 def test_matrices_become_the_bytes_that_the_arithmetic_says():
     source, result, _ = quantized()
     before, after = read_sharded(source)[0], read_sharded(result)[0]
     for layer, (dtype, rows, columns) in LAYERS.items():
-        data, scales = cp.quantize_block_fp8(cp.decode(dtype, before[layer + ".weight"][2]), rows, columns)
+        data, scales = cp.quantize_block_fp8(
+            cp.decode(dtype, before[layer + ".weight"][2]), rows, columns
+        )
         assert after[layer + ".weight"] == ("F8_E4M3", [rows, columns], data), layer
         blocks = [-(-rows // 128), -(-columns // 128)]
-        assert after[layer + ".weight_scale_inv"] == ("F32", blocks, cp.encode("F32", scales)), layer
+        assert after[layer + ".weight_scale_inv"] == (
+            "F32",
+            blocks,
+            cp.encode("F32", scales),
+        ), layer
 
 
 def test_everything_else_is_copied_byte_for_byte():
@@ -107,7 +146,9 @@ def test_everything_else_is_copied_byte_for_byte():
     scales = {name + "_scale_inv" for name in changed}
     assert set(after) == set(before) | scales
     for name in scales:
-        assert map_after[name] == map_after[name[:-len("_scale_inv")]], "a scale lies beside its weight"
+        assert (
+            map_after[name] == map_after[name[: -len("_scale_inv")]]
+        ), "a scale lies beside its weight"
 
 
 def test_the_error_of_each_tensor_is_reported():
@@ -116,8 +157,12 @@ def test_the_error_of_each_tensor_is_reported():
     for layer, (dtype, rows, columns) in LAYERS.items():
         name = layer + ".weight"
         exact = cp.decode(dtype, before[name][2])
-        restored = cp.dequantize(after[name][2], cp.decode("F32", after[name + "_scale_inv"][2]), rows, columns)
-        error = math.sqrt(sum((x - y) ** 2 for x, y in zip(exact, restored)) / sum(x * x for x in exact))
+        restored = cp.dequantize(
+            after[name][2], cp.decode("F32", after[name + "_scale_inv"][2]), rows, columns
+        )
+        error = math.sqrt(
+            sum((x - y) ** 2 for x, y in zip(exact, restored)) / sum(x * x for x in exact)
+        )
         line = [line.split() for line in report.splitlines() if line.startswith(name + " ")]
         assert len(line) == 1 and line[0][1] == dtype, report
         assert abs(float(line[0][-1]) - error) < 0.01 * error and 0.01 < error < 0.05, (line, error)
@@ -125,28 +170,50 @@ def test_the_error_of_each_tensor_is_reported():
 
 
 def test_one_file_becomes_one_file():
-    source = cp.write(path("one.safetensors"), cp.safetensors_bytes(
-        {"a.weight": weight("BF16", 3, 300), "norm.weight": weight("BF16", 2, 2)}, {"k": "v\u00e9"}))
+    source = cp.write(
+        path("one.safetensors"),
+        cp.safetensors_bytes(
+            {"a.weight": weight("BF16", 3, 300), "norm.weight": weight("BF16", 2, 2)},
+            {"k": "v\u00e9"},
+        ),
+    )
     done = deepgemm("quantize", source, path("one.out"), "--json")
     tensors, metadata = cp.read_safetensors(path("one.out"))
-    assert set(tensors) == {"a.weight", "a.weight_scale_inv", "norm.weight"} and metadata == {"k": "v\u00e9"}
+    assert set(tensors) == {"a.weight", "a.weight_scale_inv", "norm.weight"} and metadata == {
+        "k": "v\u00e9"
+    }
     assert tensors["a.weight_scale_inv"][1] == [1, 3] and tensors["norm.weight"][0] == "BF16"
     rows = json.loads(done.stdout)
     assert [row["tensor"] for row in rows] == ["a.weight"] and rows[0]["non_finite"] == 0, rows
 
 
 def test_globs_choose():
-    source = cp.write(path("globs"), cp.safetensors_bytes(
-        {"a.weight": weight("BF16", 2, 2), "b.weight": weight("F32", 2, 2), "head": weight("F32", 2, 2),
-         "lm_head.weight": weight("F32", 2, 2), "v.weight": weight("F32", 1, 4)}))
-    for arguments, chosen in (((), {"a.weight", "b.weight", "v.weight"}),
-                              (("--exclude", "a.*,x*"), {"b.weight", "v.weight"}),
-                              (("--include", "*head*"), {"head", "lm_head.weight"}),
-                              (("--include=*", "--exclude=?.weight,lm*"), {"head"})):
+    source = cp.write(
+        path("globs"),
+        cp.safetensors_bytes(
+            {
+                "a.weight": weight("BF16", 2, 2),
+                "b.weight": weight("F32", 2, 2),
+                "head": weight("F32", 2, 2),
+                "lm_head.weight": weight("F32", 2, 2),
+                "v.weight": weight("F32", 1, 4),
+            }
+        ),
+    )
+    for arguments, chosen in (
+        ((), {"a.weight", "b.weight", "v.weight"}),
+        (("--exclude", "a.*,x*"), {"b.weight", "v.weight"}),
+        (("--include", "*head*"), {"head", "lm_head.weight"}),
+        (("--include=*", "--exclude=?.weight,lm*"), {"head"}),
+    ):
         deepgemm("quantize", source, path("globs.out"), *arguments)
         tensors = cp.read_safetensors(path("globs.out"))[0]
-        assert {name for name, facts in tensors.items() if facts[0] == "F8_E4M3"} == chosen, arguments
-        assert {name + "_scale_inv" for name in chosen} == {name for name in tensors if name.endswith("_inv")}
+        assert {
+            name for name, facts in tensors.items() if facts[0] == "F8_E4M3"
+        } == chosen, arguments
+        assert {name + "_scale_inv" for name in chosen} == {
+            name for name in tensors if name.endswith("_inv")
+        }
 
 
 def test_scales_become_powers_of_two_when_asked():
@@ -157,17 +224,23 @@ def test_scales_become_powers_of_two_when_asked():
     assert len(scales) == 6 and all(math.frexp(scale)[0] == 0.5 for scale in scales), scales
     restored = cp.dequantize(tensors["a.weight"][2], scales, 300, 140)
     exact = cp.decode("F32", cp.read_safetensors(source)[0]["a.weight"][2])
-    assert all(abs(x - y) <= max(abs(x) / 16, max(scales) * 2.0 ** -10) for x, y in zip(exact, restored))
+    assert all(
+        abs(x - y) <= max(abs(x) / 16, max(scales) * 2.0**-10) for x, y in zip(exact, restored)
+    )
 
 
 def test_nan_and_infinity_are_counted():
     data = values(256)
     data[3] = float("nan")
-    source = cp.write(path("nan"), cp.safetensors_bytes({"a.weight": ("F32", [1, 256], cp.encode("F32", data))}))
+    source = cp.write(
+        path("nan"), cp.safetensors_bytes({"a.weight": ("F32", [1, 256], cp.encode("F32", data))})
+    )
     done = deepgemm("quantize", source, path("nan.out"), "--json")
     assert json.loads(done.stdout)[0]["non_finite"] >= 1 and "are NaN now" in done.stderr, done
     tensors = cp.read_safetensors(path("nan.out"))[0]
-    assert tensors["a.weight"][2][3] & 127 == 127 and not any(byte & 127 == 127 for byte in tensors["a.weight"][2][128:])
+    assert tensors["a.weight"][2][3] & 127 == 127 and not any(
+        byte & 127 == 127 for byte in tensors["a.weight"][2][128:]
+    )
 
 
 def refused(text, *arguments, status=1, missing=None):
@@ -182,16 +255,38 @@ def test_quantize_refuses_what_would_lose_data():
     one = cp.write(path("x.safetensors"), cp.safetensors_bytes({"a.weight": weight("F32", 2, 2)}))
     content = open(one, "rb").read()
     refused("the input and the output are the same file", "quantize", one, one, status=2)
-    refused("exists; a sharded checkpoint needs a new or empty directory", "quantize", source, result)
-    refused("exists; a sharded checkpoint needs a new or empty directory", "quantize", source, source)
+    refused(
+        "exists; a sharded checkpoint needs a new or empty directory", "quantize", source, result
+    )
+    refused(
+        "exists; a sharded checkpoint needs a new or empty directory", "quantize", source, source
+    )
     refused("exists; a sharded checkpoint needs a new or empty directory", "quantize", source, one)
     refused("is a directory, so no file can be put in its place", "quantize", one, source)
     refused("not a regular file", "quantize", one, "/dev/null")
     refused("No such file or directory", "quantize", one, path("no/such/place"))
-    refused("no BF16, F16 or F32 matrix to quantise", "quantize", one, path("y"), "--include", "z", missing=path("y"))
-    cp.write(path("twice"), cp.safetensors_bytes({"a.weight": weight("F32", 2, 2),
-                                                  "a.weight_scale_inv": weight("F32", 1, 1)}))
-    refused('holds "a.weight_scale_inv" already', "quantize", path("twice"), path("y"), missing=path("y"))
+    refused(
+        "no BF16, F16 or F32 matrix to quantise",
+        "quantize",
+        one,
+        path("y"),
+        "--include",
+        "z",
+        missing=path("y"),
+    )
+    cp.write(
+        path("twice"),
+        cp.safetensors_bytes(
+            {"a.weight": weight("F32", 2, 2), "a.weight_scale_inv": weight("F32", 1, 1)}
+        ),
+    )
+    refused(
+        'holds "a.weight_scale_inv" already',
+        "quantize",
+        path("twice"),
+        path("y"),
+        missing=path("y"),
+    )
     refused("an input and an output are wanted, 1 given", "quantize", one, status=2)
     assert open(one, "rb").read() == content, "the input was changed"
     os.mkdir(path("empty"))
@@ -201,16 +296,25 @@ def test_quantize_refuses_what_would_lose_data():
 
 # ---- interruption
 
+
 def start(*arguments):
-    return subprocess.Popen([tap.COMMAND] + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [tap.COMMAND] + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def big_file(name, tensors=1):
     """A sparse checkpoint that takes seconds to quantise and no room on the disk."""
     rows, columns = 16384, 4096
-    header = {"t%d.weight" % i: {"dtype": "F32", "shape": [rows, columns],
-                                 "data_offsets": [4 * rows * columns * i, 4 * rows * columns * (i + 1)]}
-              for i in range(tensors)}
+    header = {
+        "t%d.weight"
+        % i: {
+            "dtype": "F32",
+            "shape": [rows, columns],
+            "data_offsets": [4 * rows * columns * i, 4 * rows * columns * (i + 1)],
+        }
+        for i in range(tensors)
+    }
     with open(path(name), "wb") as file:
         file.write(cp.with_header(json.dumps(header), b""))
         file.truncate(file.tell() + 4 * rows * columns * tensors)
@@ -241,25 +345,43 @@ def test_an_interrupted_file_leaves_nothing():
         assert not left, left
         assert "interrupted; nothing was written" in errors, errors
     errors, left = interrupt(signal.SIGKILL, source, path("big.out"))
-    assert not [name for name in left if not name.endswith(".part")], left  # no name at all on most file systems
+    assert not [
+        name for name in left if not name.endswith(".part")
+    ], left  # no name at all on most file systems
     os.remove(source)
 
 
 def test_an_interrupted_directory_leaves_nothing():
     os.mkdir(path("big"))
     os.rename(big_file("big.safetensors", 3), path("big/1.safetensors"))
-    cp.write(path("big/model.safetensors.index.json"), json.dumps(
-        {"weight_map": {"t%d.weight" % i: "1.safetensors" for i in range(3)}}))
+    cp.write(
+        path("big/model.safetensors.index.json"),
+        json.dumps({"weight_map": {"t%d.weight" % i: "1.safetensors" for i in range(3)}}),
+    )
     for number in (signal.SIGINT, signal.SIGTERM):
         errors, left = interrupt(number, path("big"), path("big.directory"))
         assert not left and "interrupted" in errors, (left, errors)
     shutil.rmtree(path("big"))
 
 
+def test_memory_does_not_grow_with_a_tensor():
+    source = big_file("large.safetensors")  # one tensor of 268 MB
+    process = start("quantize", source, path("large.out"))
+    process.stdout.read()
+    status, usage = os.wait4(process.pid, 0)[1:]
+    process.returncode = status
+    assert status == 0 and usage.ru_maxrss < 128 * 1024, "%d KB" % usage.ru_maxrss
+    for name in (source, path("large.out")):
+        os.remove(name)
+
+
 def test_a_full_disk_leaves_nothing():
     source = cp.write(path("full"), cp.safetensors_bytes({"a.weight": weight("F32", 256, 256)}))
-    limit = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
-                     __import__("resource").setrlimit(__import__("resource").RLIMIT_FSIZE, (4096, 4096)))
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
     before = set(os.listdir(FOLDER))
     done = deepgemm("quantize", source, path("full.out"), status=1, preexec_fn=limit)
     assert "full.out: cannot be written: File too large" in done.stderr, done.stderr
@@ -267,6 +389,7 @@ def test_a_full_disk_leaves_nothing():
 
 
 # ---- linear
+
 
 def activations(name, rows, columns, descr="<f4", fortran=False):
     """A file of activations and their values, as rows of FP32."""
@@ -276,8 +399,12 @@ def activations(name, rows, columns, descr="<f4", fortran=False):
         numbers = [struct.unpack("<e", struct.pack("<e", x))[0] for x in numbers]
     if dtype == "BF16":
         numbers = [cp.bf16_value(cp.bf16_bits(x)) for x in numbers]
-    table = [numbers[row * columns:(row + 1) * columns] for row in range(rows)]
-    stored = [table[row][column] for column in range(columns) for row in range(rows)] if fortran else numbers
+    table = [numbers[row * columns : (row + 1) * columns] for row in range(rows)]
+    stored = (
+        [table[row][column] for column in range(columns) for row in range(rows)]
+        if fortran
+        else numbers
+    )
     cp.write_npy(path(name), descr, (rows, columns), cp.encode(dtype, stored), fortran)
     return path(name), table
 
@@ -291,9 +418,13 @@ def expected(table, layer):
     for row in table:
         x = []
         for left in range(0, k, 128):
-            part, scales = cp.quantize_block_fp8(row[left:left + 128], 1, len(row[left:left + 128]))
+            part, scales = cp.quantize_block_fp8(
+                row[left : left + 128], 1, len(row[left : left + 128])
+            )
             x += [cp.E4M3[byte] * scales[0] for byte in part]
-        result.append([sum(a * b for a, b in zip(x, weights[j * k:(j + 1) * k])) for j in range(n)])
+        result.append(
+            [sum(a * b for a, b in zip(x, weights[j * k : (j + 1) * k])) for j in range(n)]
+        )
     return result
 
 
@@ -304,8 +435,19 @@ def close(result, reference, limit):
 
 
 def linear(layer, x, y, *more, weights=None, **options):
-    return deepgemm("linear", "--weights", weights or quantized()[1], "--name", layer, "--input", x, "--output", y,
-                    *more, **options)
+    return deepgemm(
+        "linear",
+        "--weights",
+        weights or quantized()[1],
+        "--name",
+        layer,
+        "--input",
+        x,
+        "--output",
+        y,
+        *more,
+        **options
+    )
 
 
 def test_each_layer_of_a_sharded_checkpoint_multiplies():
@@ -323,14 +465,29 @@ def test_the_check_reports_both_errors():
     x, table = activations("x.npy", 4, k)
     done = linear(layer, x, path("y.npy"), "--check")
     words = done.stdout.split()
-    errors = [float(words[i + 2]) for i, word in enumerate(words) if words[i:i + 2] == ["relative", "error"]]
+    errors = [
+        float(words[i + 2])
+        for i, word in enumerate(words)
+        if words[i : i + 2] == ["relative", "error"]
+    ]
     tensors = read_sharded(quantized()[1])[0]
-    weights = cp.dequantize(tensors[layer + ".weight"][2], cp.decode("F32", tensors[layer + ".weight_scale_inv"][2]),
-                            n, k)
-    exact = [sum(a * b for a, b in zip(row, weights[j * k:(j + 1) * k])) for row in table for j in range(n)]
+    weights = cp.dequantize(
+        tensors[layer + ".weight"][2],
+        cp.decode("F32", tensors[layer + ".weight_scale_inv"][2]),
+        n,
+        k,
+    )
+    exact = [
+        sum(a * b for a, b in zip(row, weights[j * k : (j + 1) * k]))
+        for row in table
+        for j in range(n)
+    ]
     y = cp.decode("F32", cp.read_npy(path("y.npy"))[2])
     error = math.sqrt(sum((a - b) ** 2 for a, b in zip(y, exact)) / sum(b * b for b in exact))
-    assert len(errors) == 2 and errors[0] < 1e-6 and abs(errors[1] - error) < 0.01 * error, (errors, error)
+    assert len(errors) == 2 and errors[0] < 1e-6 and abs(errors[1] - error) < 0.01 * error, (
+        errors,
+        error,
+    )
 
 
 def test_every_type_and_order_of_activations_is_read():
@@ -354,10 +511,10 @@ def test_leading_dimensions_are_kept():
         assert result == shape[:-1] + [n] and (flat is None or flat == data)
         flat = data
     for shape, result in (([k], [n]), ([0, k], [0, n])):
-        cp.write_npy(path("x.npy"), "<f4", shape, x[:4 * cp.product(shape)])
+        cp.write_npy(path("x.npy"), "<f4", shape, x[: 4 * cp.product(shape)])
         linear(layer, path("x.npy"), path("y.npy"), "--check")
         _, found, data = cp.read_npy(path("y.npy"))
-        assert found == result and data == flat[:len(data)] and len(data) == 4 * cp.product(result)
+        assert found == result and data == flat[: len(data)] and len(data) == 4 * cp.product(result)
 
 
 def test_bf16_output_is_one_rounding_of_the_fp32_output():
@@ -411,16 +568,26 @@ def test_linear_refuses_what_does_not_fit():
     refuses("--out fp64: must be fp32 or bf16", status=2, out="fp64")
     refuses("No such file or directory", input=path("nobody.npy"))
     refuses("does not start with", input=os.path.join(result, "model-00001-of-00003.safetensors"))
-    refuses("the last dimension is %d, but %s.weight takes k = %d" % (k + 1, layer, k),
-            input=cp.write_npy(path("wide.npy"), "<f4", (1, k + 1), bytes(4 * k + 4)))
-    refuses("the last dimension is 1, but", input=cp.write_npy(path("scalar.npy"), "<f4", (), bytes(4)))
-    refuses("e4m3 elements: must be f32, f64, f16 or bf16",
-            input=cp.write_npy(path("bytes.npy"), "|u1", (1, k), bytes(k)))
-    refuses("descr '>f4' is big-endian", input=cp.write_npy(path("big.npy"), ">f4", (1, k), bytes(4 * k)))
+    refuses(
+        "the last dimension is %d, but %s.weight takes k = %d" % (k + 1, layer, k),
+        input=cp.write_npy(path("wide.npy"), "<f4", (1, k + 1), bytes(4 * k + 4)),
+    )
+    refuses(
+        "the last dimension is 1, but", input=cp.write_npy(path("scalar.npy"), "<f4", (), bytes(4))
+    )
+    refuses(
+        "e4m3 elements: must be f32, f64, f16 or bf16",
+        input=cp.write_npy(path("bytes.npy"), "|u1", (1, k), bytes(k)),
+    )
+    refuses(
+        "descr '>f4' is big-endian",
+        input=cp.write_npy(path("big.npy"), ">f4", (1, k), bytes(4 * k)),
+    )
     refuses("backend", backend="nobody")
 
 
 # ---- broken checkpoints: both commands refuse each of them
+
 
 def entry(dtype="F32", shape=(1, 1), begin=0, end=4):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
@@ -434,9 +601,12 @@ BROKEN_FILES = {
     "an empty file": (b"", "the file is empty"),
     "seven bytes": (b"1234567", "too short for a safetensors file"),
     "a zip file": (b"PK\x03\x04" + bytes(60), "header"),
-    "a header of 10 GB": (struct.pack("<Q", 10 ** 10) + b"{}", "header length 10000000000: at most"),
+    "a header of 10 GB": (struct.pack("<Q", 10**10) + b"{}", "header length 10000000000: at most"),
     "a header of 2^64 - 1": (b"\xff" * 8 + b"{}", "header length 18446744073709551615: at most"),
-    "a header beyond the end": (struct.pack("<Q", 90) + b"{}", "only 2 bytes follow it: the file is truncated"),
+    "a header beyond the end": (
+        struct.pack("<Q", 90) + b"{}",
+        "only 2 bytes follow it: the file is truncated",
+    ),
     "no JSON": (cp.with_header("{'a': 1}", b""), "a key in quotes must stand here"),
     "an array": (cp.with_header("[]", b""), "does not start with '{'"),
     "not UTF-8": (cp.with_header(b'{"\xff": 1}', b""), "not UTF-8"),
@@ -444,15 +614,36 @@ BROKEN_FILES = {
     "a name twice": (cp.with_header(one()[:-1] + ", " + one()[1:], bytes(4)), "stands twice"),
     "truncated data": (cp.with_header(one(), bytes(3)), "reach beyond the 3 bytes of data"),
     "bytes behind the data": (cp.with_header(one(), bytes(5)), "the tensors end at byte 4"),
-    "an offset out of range": (cp.with_header(one(begin=2 ** 40, end=2 ** 40 + 4), bytes(4)), "reach beyond"),
-    "an end before its begin": (cp.with_header(one(begin=4, end=0), bytes(4)), "end before they begin"),
-    "an overlap": (cp.with_header(json.dumps({"a.weight": entry(), "b": entry("U8", [4], 2, 6)}), bytes(6)), "overlap"),
-    "a gap": (cp.with_header(json.dumps({"a.weight": entry(), "b": entry("U8", [1], 5, 6)}), bytes(6)), "a gap"),
-    "a shape of other size": (cp.with_header(one(shape=[2, 1]), bytes(4)), "need 8 bytes, data_offsets give 4"),
-    "a shape that overflows": (cp.with_header(one(shape=[2 ** 40, 2 ** 40]), bytes(4)), "overflows 64 bits"),
+    "an offset out of range": (
+        cp.with_header(one(begin=2**40, end=2**40 + 4), bytes(4)),
+        "reach beyond",
+    ),
+    "an end before its begin": (
+        cp.with_header(one(begin=4, end=0), bytes(4)),
+        "end before they begin",
+    ),
+    "an overlap": (
+        cp.with_header(json.dumps({"a.weight": entry(), "b": entry("U8", [4], 2, 6)}), bytes(6)),
+        "overlap",
+    ),
+    "a gap": (
+        cp.with_header(json.dumps({"a.weight": entry(), "b": entry("U8", [1], 5, 6)}), bytes(6)),
+        "a gap",
+    ),
+    "a shape of other size": (
+        cp.with_header(one(shape=[2, 1]), bytes(4)),
+        "need 8 bytes, data_offsets give 4",
+    ),
+    "a shape that overflows": (
+        cp.with_header(one(shape=[2**40, 2**40]), bytes(4)),
+        "overflows 64 bits",
+    ),
     "a negative size": (cp.with_header(one(shape=[-1, 1]), bytes(4)), "is not an integer from 0"),
     "an unknown type": (cp.with_header(one(dtype="F31"), bytes(4)), 'unknown dtype "F31"'),
-    "no dtype": (cp.with_header('{"a.weight":{"shape":[1],"data_offsets":[0,4]}}', bytes(4)), "dtype is missing"),
+    "no dtype": (
+        cp.with_header('{"a.weight":{"shape":[1],"data_offsets":[0,4]}}', bytes(4)),
+        "dtype is missing",
+    ),
     "metadata of numbers": (cp.with_header('{"__metadata__":{"k":1}}', b""), "must be a string"),
 }
 GOOD = cp.with_header(one(), bytes(4))
@@ -461,11 +652,26 @@ BROKEN_INDICES = {
     "no weight_map": ("{}", "weight_map is missing"),
     "an empty weight_map": ('{"weight_map":{}}', "weight_map is empty"),
     "a number as file": ('{"weight_map":{"a.weight":1}}', "must be the name of a file"),
-    "a missing shard": ('{"weight_map":{"a.weight":"2.safetensors"}}', "2.safetensors: No such file or directory"),
-    "a shard without the tensor": ('{"weight_map":{"b.weight":"1.safetensors"}}', "which does not hold it"),
-    "a way up": ('{"weight_map":{"a.weight":"../1.safetensors"}}', "must be the name of a file beside the index"),
-    "an absolute path": ('{"weight_map":{"a.weight":"/etc/passwd"}}', "must be the name of a file beside the index"),
-    "a broken shard": ('{"weight_map":{"a.weight":"broken.safetensors"}}', "broken.safetensors: the file is empty"),
+    "a missing shard": (
+        '{"weight_map":{"a.weight":"2.safetensors"}}',
+        "2.safetensors: No such file or directory",
+    ),
+    "a shard without the tensor": (
+        '{"weight_map":{"b.weight":"1.safetensors"}}',
+        "which does not hold it",
+    ),
+    "a way up": (
+        '{"weight_map":{"a.weight":"../1.safetensors"}}',
+        "must be the name of a file beside the index",
+    ),
+    "an absolute path": (
+        '{"weight_map":{"a.weight":"/etc/passwd"}}',
+        "must be the name of a file beside the index",
+    ),
+    "a broken shard": (
+        '{"weight_map":{"a.weight":"broken.safetensors"}}',
+        "broken.safetensors: the file is empty",
+    ),
 }
 
 
@@ -473,7 +679,9 @@ def both_refuse(source, text):
     x = cp.write_npy(path("one.npy"), "<f4", (1, 1), bytes(4))
     y, out = path("broken.npy"), path("broken.out")
     refused(text, "quantize", source, out, missing=out)
-    refused(text, "linear", "--weights", source, "--name", "a", "--input", x, "--output", y, missing=y)
+    refused(
+        text, "linear", "--weights", source, "--name", "a", "--input", x, "--output", y, missing=y
+    )
 
 
 def test_both_commands_refuse_every_broken_file():
