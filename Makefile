@@ -21,6 +21,7 @@ TESTS     := $(patsubst %.c,$(BUILD)/%,$(filter-out tests/gpu/%,$(wildcard tests
 SCRIPTS   := $(filter-out tests/gpu/%,$(wildcard tests/*/test_*.py))
 GPU_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/gpu/test_*.c))
 EXAMPLES  := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
+CHECKER   := $(BUILD)/tools/check_kernels
 RUN_TESTS  = BUILD=$(BUILD) CC="$(CC)" $(PYTHON) tools/run_tests.py
 
 all: $(BUILD)/libdeepgemm.a $(BUILD)/libdeepgemm.so $(BUILD)/deepgemm  ## the library and the command line
@@ -43,7 +44,7 @@ $(BUILD)/libdeepgemm.so: $(LIB_O) src/deepgemm.map
 	ln -sf libdeepgemm.so.$(SOVERSION) $@
 $(BUILD)/deepgemm: $(CLI_O) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
-$(TESTS) $(GPU_TESTS) $(EXAMPLES): %: %.o $(BUILD)/libdeepgemm.a
+$(TESTS) $(GPU_TESTS) $(EXAMPLES) $(CHECKER): %: %.o $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 
 # ---- running it ----
@@ -55,10 +56,13 @@ bench: all  ## check, then time the GEMMs listed in BENCH_SHAPES
 	$(BUILD)/deepgemm bench --shapes $(BENCH_SHAPES)
 
 # ---- checking it ----
-test: all optional $(TESTS) $(EXAMPLES)  ## every test that needs no GPU, with all the set-up they need
+test: all optional $(TESTS) $(EXAMPLES) $(CHECKER)  ## every test that needs no GPU, with all the set-up they need
 	@$(RUN_TESTS) $(TESTS) $(SCRIPTS)
 optional:  # NVRTC and cmake below BUILD where a package index answers; without them some tests skip
 	@$(PYTHON) tools/optional_packages.py $(BUILD)/optional
+check-kernels: optional $(CHECKER)  ## every kernel variant through NVRTC 13 and 12; needs no GPU
+	@$(CHECKER) --cache $(BUILD)/kernel-cache \
+	    $$(ls $(BUILD)/optional/nvrtc*/nvidia/*/lib/libnvrtc.so.1[2-9])
 gpu-test: all $(GPU_TESTS)  ## the tests on a GPU; elsewhere they skip and say why
 	@$(RUN_TESTS) --jobs 1 --timeout 570 --may-skip $(GPU_TESTS)
 
@@ -125,7 +129,7 @@ clean:  ## removes BUILD
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
--include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(TESTS:%=%.d) $(GPU_TESTS:%=%.d) $(EXAMPLES:%=%.d)
-.PHONY: all run bench test optional gpu-test check check-layers check-size check-format check-tidy \
-    asan tsan sanitized fuzz fuzzers install uninstall print-version clean help
+-include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(TESTS:%=%.d) $(GPU_TESTS:%=%.d) $(EXAMPLES:%=%.d) $(CHECKER).d
+.PHONY: all run bench test optional check-kernels gpu-test check check-layers check-size check-format \
+    check-tidy asan tsan sanitized fuzz fuzzers install uninstall print-version clean help
 .SECONDARY:
