@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -265,6 +266,21 @@ static dg_status store(const struct dg_disk_key *key, const struct dg_jit_unit *
     return status;
 }
 
+// Removes what killed processes left behind; nobody takes an hour to write an entry.
+static void sweep(const char *root)
+{
+    char tmp[PATH_BYTES], path[PATH_BYTES];
+    struct stat facts;
+    DIR *listing = snprintf(tmp, sizeof tmp, "%s/tmp", root) < PATH_BYTES ? opendir(tmp) : NULL;
+    for (struct dirent *item; listing && (item = readdir(listing));)
+        if (item->d_name[0] != '.' && !fstatat(dirfd(listing), item->d_name, &facts, 0) &&
+            facts.st_mtime + 3600 < time(NULL) &&
+            snprintf(path, sizeof path, "%s/%s", tmp, item->d_name) < PATH_BYTES)
+            dg_folder_remove(path);
+    if (listing)
+        closedir(listing);
+}
+
 void dg_disk_cache_write(const struct dg_disk_key *key, const struct dg_jit_unit *unit,
                          const struct dg_jit_compiler *compiler, const struct dg_jit_output *output,
                          struct dg_jit_binary *binary)
@@ -273,9 +289,10 @@ void dg_disk_cache_write(const struct dg_disk_key *key, const struct dg_jit_unit
     char path[PATH_BYTES];
     if (!key->root)
         return;
-    if (store(key, unit, compiler, output, path) == DG_OK)
+    if (store(key, unit, compiler, output, path) == DG_OK) {
         binary->directory = strdup(path);
-    else if (!atomic_flag_test_and_set(&has_warned))
+        sweep(key->root);
+    } else if (!atomic_flag_test_and_set(&has_warned))
         dg_log_write(
             unit->log, DG_LOG_WARNING,
             "compiled kernels are not kept on disk: %s (set DG_JIT_CACHE_DIR to a folder that "

@@ -81,7 +81,8 @@ static void read_log(const struct dg_nvrtc *nvrtc, program_handle program, struc
     dg_strbuf_free(&text);
 }
 
-// Runs the compiler with our flags.  `--no-cache` came with 12.8; older ones refuse it before they start.
+// Runs the compiler with our flags.  Older versions know no `--no-cache` and
+// refuse it before they start.
 static int run(const struct dg_nvrtc *nvrtc, program_handle program, struct dg_strbuf *lines)
 {
     enum { MAX_FLAGS = 16 };

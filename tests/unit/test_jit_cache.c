@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -549,6 +550,22 @@ static void test_kill_at_any_moment_leaves_whole_entries(void)
     remove_tree(root);
 }
 
+static void test_remains_of_dead_processes_are_swept_after_an_hour(void)
+{
+    struct dg_jit_options options = fresh_options();
+    char old[400], fresh[400], file[420];
+    snprintf(old, sizeof old, "%.300s/tmp/1-old", root);
+    snprintf(fresh, sizeof fresh, "%.300s/tmp/1-fresh", root);
+    snprintf(file, sizeof file, "%s/kernel.cubin", old);
+    CHECK(dg_folder_make(old) == DG_OK && dg_folder_make(fresh) == DG_OK, "%s", dg_last_error());
+    CHECK(dg_file_write(file, "x", 1) == DG_OK, "%s", dg_last_error());
+    const struct timespec then[2] = {{.tv_sec = time(NULL) - 4000}, {.tv_sec = time(NULL) - 4000}};
+    CHECK(!utimensat(AT_FDCWD, old, then, 0), "the clock of the folder cannot be set");
+    CHECK(gives_right_cubin(&options, "int x;"), "%s", dg_last_error());
+    CHECK(access(old, F_OK) && !access(fresh, F_OK), "the wrong one went");
+    remove_tree(root);
+}
+
 int main(void)
 {
     RUN(test_second_call_is_served_by_the_disk);
@@ -565,5 +582,6 @@ int main(void)
     RUN(test_stuck_neighbour_delays_but_does_not_block);
     RUN(test_killed_compiler_leaves_no_lock);
     RUN(test_kill_at_any_moment_leaves_whole_entries);
+    RUN(test_remains_of_dead_processes_are_swept_after_an_hour);
     return harness_end();
 }
