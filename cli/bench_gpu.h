@@ -28,7 +28,7 @@ struct bench_gpu_result {
     double host_us;    // of one queued call; NAN: not wanted
     int num_sets;
     size_t workspace_bytes;
-    char kernel[96];
+    char kernel[160];
 };
 
 dg_status bench_gpu_measure(struct bench_gpu *all, struct cli_data *data,

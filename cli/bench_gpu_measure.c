@@ -194,7 +194,7 @@ static dg_status measure_entry(struct entry *entry, struct cli_data *data,
 {
     struct cli_facts facts = {0};
     DG_TRY(dg_explain(entry->all->context, entry->problem, cli_facts_add, &facts));
-    const char *kernel = cli_facts_find(&facts, "config");
+    const char *kernel = cli_facts_find(&facts, "kernel_key");
     snprintf(result->kernel, sizeof result->kernel, "%s", kernel ? kernel : "");
     cli_facts_free(&facts);
     DG_TRY(upload_sets(entry, data));

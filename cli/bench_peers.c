@@ -48,7 +48,7 @@ static double time_of(const char *field)
 
 static bool add_row(struct bench_peers *peers, char *line, const int where[NUM_COLUMNS])
 {
-    char *fields[MAX_COLUMNS], *f[NUM_COLUMNS];
+    char *fields[MAX_COLUMNS] = {NULL}, *f[NUM_COLUMNS];
     const int count = split(line, fields);
     for (int column = 0; column < NUM_COLUMNS; column++) {
         if (where[column] >= count)
