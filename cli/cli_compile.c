@@ -82,16 +82,30 @@ static struct dg_problem with_m(struct dg_problem problem, int64_t m)
     return problem;
 }
 
-// The same shape at another m was gone through already.
+static bool is_same_shape(const struct dg_problem *left, const struct dg_problem *right)
+{
+    char lines[2][512];
+    const struct dg_problem problems[] = {with_m(*left, 2), with_m(*right, 2)};
+    for (int i = 0; i < 2; i++)
+        dg_problem_format(&problems[i], lines[i], sizeof lines[i]);
+    return strcmp(lines[0], lines[1]) == 0;
+}
+
+// Another line stands for this shape.  With one row all layouts of A are the same, so such a line is
+// every shape that differs from it in them alone, wherever that stands.
 static bool is_repeated(const struct bench *bench, size_t index)
 {
-    char line[512], other[512];
-    const struct dg_problem problem = with_m(bench->problems[index], 2);
-    dg_problem_format(&problem, line, sizeof line);
-    for (size_t i = 0; i < index; i++) {
-        const struct dg_problem earlier = with_m(bench->problems[i], 2);
-        dg_problem_format(&earlier, other, sizeof other);
-        if (strcmp(line, other) == 0)
+    for (size_t i = 0; i < bench->num_problems; i++) {
+        struct dg_problem problem = bench->problems[index];
+        const struct dg_problem *other = &bench->problems[i];
+        const bool has_no_layout = problem.m <= 1 && other->m > 1;
+        if (has_no_layout) {
+            problem.a_major = other->a_major;
+            problem.lda = other->lda;
+            problem.sfa_major = other->sfa_major;
+        }
+        const bool is_earlier = i < index && (other->m > 1 || problem.m <= 1);
+        if ((is_earlier || has_no_layout) && is_same_shape(&problem, other))
             return true;
     }
     return false;

@@ -245,5 +245,13 @@ def test_compile_makes_problems_ready_and_counts_kernels():
     fails(2, "nothing to compile", "compile")
 
 
+def test_compile_counts_a_shape_once_whatever_its_m():
+    problems = ["fp8_gemm_nt m=%d n=128 k=256%s" % (m, layout) for layout in ("", " sfa_layout=mn") for m in (1, 16, 64)]
+    for order in (problems, problems[::-1]):
+        text = cli("compile", "--backend", "cpu", "--list", "--max-m", "3", *order).stdout
+        assert "for 2 shapes, m = 1 to 3" in text, text
+    assert "for 1 shapes" in cli("compile", "--backend", "cpu", "--list", "--max-m", "3", problems[0]).stdout
+
+
 if __name__ == "__main__":
     tap.main()
