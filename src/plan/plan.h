@@ -25,7 +25,6 @@ struct dg_sm90_config {
     int32_t math_groups;          // warpgroups that multiply
     int32_t cluster_m, cluster_n; // CTAs of a cluster along m (share B) and along n (share A)
     int32_t d_buffers;            // 2 KB buffers of a math warp on the way to D
-    int32_t k_unroll;             // k-blocks per trip of the main loop
 };
 
 struct dg_plan {

@@ -50,9 +50,6 @@
 #ifndef DG_D_BUFFERS
 #error "DG_D_BUFFERS: 2 KB buffers of a math warp on the way to D, 1 to 8"
 #endif
-#ifndef DG_K_UNROLL
-#error "DG_K_UNROLL: k-blocks per trip of the main loop"
-#endif
 #ifndef DG_ENTRY
 #error "DG_ENTRY: the kernel's name"
 #endif
@@ -65,7 +62,6 @@ enum {
     CLUSTER = DG_CLUSTER_M * DG_CLUSTER_N,
     SHARERS = DG_CLUSTER_M + DG_CLUSTER_N - 1,   // CTAs whose loads land in one CTA, itself included
     ACC = DG_BLOCK_N / 2,                        // accumulators of a thread for one m64 piece
-    K_UNROLL = DG_K_UNROLL,
     THREADS = 128 * (DG_MATH_GROUPS + 1),
     SCALE_THREADS = 96, // all of the last warpgroup but the loader warp
     // A tile's first column lies at a multiple of this inside a 128-column block of B's scales; 128 when
@@ -287,14 +283,24 @@ DG_DEVICE void enter_slot(u32 smem, struct slot slot, int block, struct scales *
         read_scales_b(at, block, scales);
 }
 
+// Starts the products of one m64 piece: four steps of 32 along k.
+DG_DEVICE void start_products(float *part, u32 a, u32 b)
+{
+    dg_wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < BLOCK_K / 32; k++)
+        dg_wgmma(part, a + k * 32, b + k * 32, k != 0);
+    dg_wgmma_commit_group();
+}
+
 // The k loop of one math group.  All that does not need the products is done while the tensor cores make
 // them, the next slot's wait and scales too: between two wgmma groups nothing stands but the promotion.
 DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int n0, int num_blocks, float (*total)[ACC])
 {
     struct scales now, next;
     enter_slot(smem, *slot, 0, &now);
-#pragma unroll K_UNROLL
-    for (int block = 0; block < num_blocks; block++) {
+#pragma unroll 1
+    for (int block = 0; block < num_blocks; block++, now = next) {
         const u32 a = smem + slot->index * A_BYTES + group * (HALVES * 64 * BLOCK_K);
         const u32 b = smem + B_AT + slot->index * B_BYTES;
         const u32 empty = smem + EMPTY_AT + slot->index * 8;
@@ -302,11 +308,7 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int n0, int
 #pragma unroll
         for (int half = 0; half < HALVES; half++) {
             float part[ACC];
-            dg_wgmma_fence();
-#pragma unroll
-            for (int k = 0; k < BLOCK_K / 32; k++)
-                dg_wgmma(part, a + half * 64 * BLOCK_K + k * 32, b + k * 32, k != 0);
-            dg_wgmma_commit_group();
+            start_products(part, a + half * 64 * BLOCK_K, b);
             if (half == 0 && DG_SFB_BLOCK_N == 1)
                 read_scales_b(scales, block, &now);
             if (half == HALVES - 1) {
@@ -322,7 +324,6 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int n0, int
             else
                 promote_columns(total[half], part, now.a[half], now.b);
         }
-        now = next;
     }
 }
 
@@ -331,51 +332,70 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int n0, int
 // A thread's accumulators 4i .. 4i + 3 are columns 8i + 2q and the next, q = lane % 4, of row lane / 4 and
 // of row lane / 4 + 8 of its warp's 16 rows.
 
-// total += C, in C's own layout.
-DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, int row, int column)
+// One buffer of this math warp.
+DG_DEVICE u32 buffer_at(u32 smem, int index)
 {
+    return smem + D_AT + (threadIdx.x / 32 * DG_D_BUFFERS + index % DG_D_BUFFERS) * 2048;
+}
+
+// total += C for 16 rows of this warp, 32 columns at a time: from C's own layout along its rows into the
+// buffer as FP32, and from there in the order of the accumulators.
+DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 smem, int row0, int column0)
+{
+    const int lane = threadIdx.x % 32, row = lane / 4;
+    const u32 buffer = buffer_at(smem, 0);
+    if (lane == 0)
+        dg_bulk_wait_group_read(0);
+    __syncwarp();
 #pragma unroll
-    for (int lower = 0; lower < 2; lower++, row += 8) {
-        i64 at = row * args->c_row_stride + column * args->c_column_stride;
-        const i64 next = args->c_column_stride, next_group = 7 * next;
-        const int columns = row < args->m ? args->n - column : 0;
+    for (int start = 0; start < DG_BLOCK_N; start += 32) {
+        const int column = column0 + start + lane;
+#pragma unroll 4
+        for (int r = 0; r < 16; r++) {
+            const i64 at = (row0 + r) * args->c_row_stride + column * args->c_column_stride;
+            float value = 0;
+            if (row0 + r < args->m && column < args->n)
+                value = DG_D_FP32 ? ((const float *)args->c)[at]
+                                  : __uint_as_float((u32)((const unsigned short *)args->c)[at] << 16);
+            dg_st_shared(buffer + r * 128 + (lane * 4 ^ r % 8 << 4), value);
+        }
+        __syncwarp();
 #pragma unroll
-        for (int i = 0; i < ACC / 2; i++, at += i % 2 ? next : next_group)
-            if (i / 2 * 8 + i % 2 < columns)
-                total[i / 2 * 4 + lower * 2 + i % 2] +=
-                    DG_D_FP32 ? ((const float *)args->c)[at]
-                              : __uint_as_float((u32)((const unsigned short *)args->c)[at] << 16);
+        for (int i = start / 2; i < start / 2 + 16 && i < ACC; i += 2) {
+            float c[2];
+            const int r = row + i / 2 % 2 * 8, in = i / 4 * 32 % 128 + lane % 4 * 8;
+            dg_ld_shared_v2(buffer + r * 128 + (in ^ r % 8 << 4), c);
+            total[i] += c[0];
+            total[i + 1] += c[1];
+        }
+        __syncwarp();
     }
 }
 
-// One element at a time, for a D whose rows are not made of whole aligned 16-byte pieces.
-DG_DEVICE void store_elements(const float *total, const struct dg_sm90_gemm_args *args, int row, int column)
+// A piece from its buffer to D by ordinary stores, for a D that TMA cannot write.
+DG_DEVICE void copy_piece(const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column)
 {
-#pragma unroll
-    for (int lower = 0; lower < 2; lower++, row += 8) {
-        const i64 at = row * args->d_row_stride + column;
-        const int columns = row < args->m ? args->n - column : 0;
-#pragma unroll
-        for (int i = 0; i < ACC / 2; i++) {
-            const float value = total[i / 2 * 4 + lower * 2 + i % 2];
-            if (i / 2 * 8 + i % 2 >= columns)
-                continue;
-            if (DG_D_FP32)
-                ((float *)args->d)[at + i / 2 * 8 + i % 2] = value;
-            else
-                ((unsigned short *)args->d)[at + i / 2 * 8 + i % 2] = (unsigned short)dg_cvt_bf16x2(value, 0);
-        }
+#pragma unroll 1
+    for (int i = threadIdx.x % 32; i < 16 * D_COLUMNS; i += 32) {
+        const int r = i / D_COLUMNS, c = i % D_COLUMNS, in = r * D_ROW_BYTES + c * D_ELEMENT;
+        const u32 word = dg_ld_shared(buffer + ((in & ~3) ^ (in >> 7 & (D_ROW_BYTES / 16 - 1)) << 4));
+        const i64 at = (row + r) * args->d_row_stride + column + c;
+        if (row + r >= args->m || column + c >= args->n)
+            continue;
+        if (DG_D_FP32)
+            ((u32 *)args->d)[at] = word;
+        else
+            ((unsigned short *)args->d)[at] = (unsigned short)(word >> c % 2 * 16);
     }
 }
 
 // Piece `index` of the tile: 16 rows by D_COLUMNS of this warp, from registers to one of its buffers and on
-// to D by TMA, which leaves out what lies outside D.  The 16-byte chunks of the buffer are permuted as the
+// to D, as a rule by TMA, which leaves out what lies outside D.  The 16-byte chunks of the buffer are permuted as the
 // TMA swizzle of this width has it, so that the fragments meet no bank twice.
-DG_DEVICE void store_piece(const float *total, const struct dg_tensor_map *map, int reduce, u32 smem, int index, int row,
-                           int column)
+DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
+                           u32 smem, int index, int row, int column)
 {
-    const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const u32 buffer = smem + D_AT + (warp * DG_D_BUFFERS + index % DG_D_BUFFERS) * 2048;
+    const u32 lane = threadIdx.x % 32, buffer = buffer_at(smem, index);
     const u32 my_row = DG_D_FP32 ? lane / 4 : lane % 16, my_chunk = DG_D_FP32 ? lane % 4 / 2 : lane / 16;
     const u32 offset = my_row * D_ROW_BYTES + (DG_D_FP32 ? lane % 2 * 8 : 0), twist = offset >> 7 & (D_ROW_BYTES / 16 - 1);
     if (lane == 0)
@@ -394,8 +414,10 @@ DG_DEVICE void store_piece(const float *total, const struct dg_tensor_map *map, 
     }
     dg_fence_proxy_async();
     __syncwarp();
-    if (lane == 0) {
-        if (DG_D_FP32 && reduce)
+    if (!args->d_tma) {
+        copy_piece(args, buffer, row, column);
+    } else if (lane == 0) {
+        if (DG_D_FP32 && args->c_mode == DG_SM90_C_REDUCE)
             dg_tma_reduce_add_2d(map, buffer, column, row);
         else
             dg_tma_store_2d(map, buffer, column, row);
@@ -403,23 +425,18 @@ DG_DEVICE void store_piece(const float *total, const struct dg_tensor_map *map, 
     }
 }
 
-// Stores a group's 64 rows of the tile.
+// Stores the 64 rows of an m64 piece of this group.
 DG_DEVICE void store_rows(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map, u32 smem,
-                          int half, int row0, int column0)
+                          int half, struct tile tile)
 {
     enum { PIECES = (DG_BLOCK_N + D_COLUMNS - 1) / D_COLUMNS };
-    const int lane = threadIdx.x % 32;
-    row0 += threadIdx.x / 32 % 4 * 16;
+    const int row0 = tile.m0 + (threadIdx.x / 128 * HALVES + half) * 64 + threadIdx.x / 32 % 4 * 16;
     if (args->c_mode == DG_SM90_C_READ)
-        add_c(total, args, row0 + lane / 4, column0 + lane % 4 * 2);
-    if (!args->d_tma) {
-        store_elements(total, args, row0 + lane / 4, column0 + lane % 4 * 2);
-        return;
-    }
+        add_c(total, args, smem, row0, tile.n0);
 #pragma unroll
     for (int i = 0; i < PIECES; i++) {
         const int start = i == PIECES - 1 ? DG_BLOCK_N - D_COLUMNS : i * D_COLUMNS; // the last may overlap
-        store_piece(total + start / 2, map, args->c_mode == DG_SM90_C_REDUCE, smem, half * PIECES + i, row0, column0 + start);
+        store_piece(total + start / 2, args, map, smem, half * PIECES + i, row0, tile.n0 + start);
     }
 }
 
@@ -471,7 +488,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             multiply_tile(smem, &slot, warp / 4, tile.n0, args.num_k_blocks, total);
 #pragma unroll
             for (int half = 0; half < HALVES; half++)
-                store_rows(total[half], &args, &maps.d, smem, half, tile.m0 + (warp / 4 * HALVES + half) * 64, tile.n0);
+                store_rows(total[half], &args, &maps.d, smem, half, tile);
         }
         dg_bulk_wait_group_read(0); // the buffers must outlive their stores
     }

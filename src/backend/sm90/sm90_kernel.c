@@ -83,7 +83,6 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
         {"DG_CLUSTER_M", c->cluster_m},
         {"DG_CLUSTER_N", c->cluster_n},
         {"DG_D_BUFFERS", c->d_buffers},
-        {"DG_K_UNROLL", c->k_unroll},
         {"DG_SFB_BLOCK_N", kernel->sfb_block_n},
         {"DG_SF_PACKED", kernel->sf_packed},
         {"DG_D_FP32", kernel->d_fp32},

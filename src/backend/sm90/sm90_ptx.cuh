@@ -28,6 +28,16 @@ DG_DEVICE u32 dg_ld_shared(u32 address)
     return word;
 }
 
+DG_DEVICE void dg_ld_shared_v2(u32 address, float *value)
+{
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value[0]), "=f"(value[1]) : "r"(address));
+}
+
+DG_DEVICE void dg_st_shared(u32 address, float value)
+{
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
+}
+
 DG_DEVICE void dg_st_shared_v2(u32 address, float a, float b)
 {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(a), "f"(b) : "memory");
