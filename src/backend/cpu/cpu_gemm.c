@@ -18,7 +18,7 @@
 
 enum {
     MAX_TASK_ROWS = 192,    // a multiple of every table's tile_rows, and of 16
-    MAX_TASK_COLUMNS = 128, // a multiple of every table's panel_columns
+    MAX_TASK_COLUMNS = 256, // a multiple of every table's panel_columns
     TASKS_PER_THREAD = 4,
     MIN_WORK_PER_THREAD = 1 << 18, // multiply-adds that pay for waking a thread
 };
@@ -105,17 +105,24 @@ static void pack_activations(const struct task *task)
             dg_cpu_load_scale(&args->sfa, sf_type, task->first_row + row, task->k_block);
 }
 
-// The same rows of the next 128 of k, which this thread wants after the other panels.
-static void prefetch_next(const struct task *task, int64_t row, int32_t rows)
+// Asks for the weights of the panel that comes after this one, perhaps in the next block of k: matrices
+// are too wide for the processor to guess the next row.
+static void prefetch_panel(const struct task *task, int32_t column)
 {
     const struct dg_matrix_view *b = &task->gemm->args->b;
-    const int64_t next = task->k + CPU_BLOCK_K;
-    if (b->column_stride != 1 || next + CPU_BLOCK_K > task->gemm->problem->k)
+    int64_t k = task->k;
+    if (column >= task->columns) {
+        column = 0;
+        k += CPU_BLOCK_K;
+    }
+    if (b->column_stride != 1 || k + CPU_BLOCK_K > task->gemm->problem->k)
         return;
-    const uint8_t *codes = (const uint8_t *)b->data + row * b->row_stride + next;
-    for (int32_t i = 0; i < rows; i++, codes += b->row_stride) {
-        __builtin_prefetch(codes, 0, 2);
-        __builtin_prefetch(codes + 64, 0, 2);
+    const int64_t row = task->first_column + column, last = task->first_column + task->columns;
+    const int64_t end = at_most(row + task->gemm->kernels->panel_columns, last);
+    for (int64_t i = row; i < end; i++) {
+        const uint8_t *codes = (const uint8_t *)b->data + i * b->row_stride + k;
+        __builtin_prefetch(codes);
+        __builtin_prefetch(codes + 64);
     }
 }
 
@@ -131,19 +138,19 @@ static void decode_weights(const struct task *task, int64_t row, int32_t rows)
     const uint8_t *pointers[CPU_PANEL_COLUMNS];
     find_rows(task, b, row, rows, kernels->panel_columns, pointers);
     kernels->decode_panel(task->scratch->panel, pointers);
-    prefetch_next(task, row, rows);
 }
 
+// A panel lies within one block of 128 rows, as 128 is a multiple of every panel's width.
 static void load_weight_scales(const struct task *task, int64_t row, int32_t rows)
 {
     const struct dg_problem *problem = task->gemm->problem;
     const struct dg_matrix_view *sfb = &task->gemm->args->sfb;
-    const int64_t block = problem->sfb_block_n;
-    const int32_t panel_columns = task->gemm->kernels->panel_columns;
-    float scale = dg_cpu_load_scale(sfb, problem->sf_type, row / block, task->k_block);
-    for (int32_t i = 0; i < panel_columns; i++) {
-        if (i && i < rows && (row + i) % block == 0)
-            scale = dg_cpu_load_scale(sfb, problem->sf_type, (row + i) / block, task->k_block);
+    const bool is_shared = problem->sfb_block_n != 1;
+    float scale = 0;
+    for (int32_t i = 0; i < task->gemm->kernels->panel_columns; i++) {
+        if (i == 0 || (!is_shared && i < rows))
+            scale = dg_cpu_load_scale(sfb, problem->sf_type, is_shared ? row / 128 : row + i,
+                                      task->k_block);
         task->scratch->sfb[i] = scale;
     }
 }
@@ -164,6 +171,7 @@ static void multiply_block(const struct task *task)
         const int64_t row = task->first_column + column; // of B
         const int32_t rows = (int32_t)at_most(task->columns - column, width);
         decode_weights(task, row, rows);
+        prefetch_panel(task, column + width);
         load_weight_scales(task, row, rows);
         const struct dg_cpu_multiply work = {
             .packed = scratch->packed,
