@@ -2,14 +2,15 @@
 // cpu_gemm.c - the loops around the kernels: tasks, blocks of k, panels, edges and layouts.  Plain C;
 // instruction sets are behind struct dg_cpu_kernels.
 //
-//     task                 some rows x some columns of D, for all of k
-//       for each 128 of k    pack the activations of these rows
-//         for each panel       decode its weights, multiply, add to the panel's totals
-//       for each panel       add C, round, store
+//     task               some rows x some columns of D, for all of k
+//       pass               some blocks of 128 k: pack the activations of these rows
+//         panel              16 or so columns
+//           block              decode the weights, multiply, add to the panel's totals
+//       panel              add C, round, store
 //
 // A thread keeps packed activations, totals and one decoded panel in its caches; weights are read
-// once per task straight from the caller's matrix.  Every total belongs to one task, so neither the
-// cut nor the number of threads changes a bit.
+// once per task straight from the caller's matrix, in runs along k as long as a pass.  Every total
+// belongs to one task, so neither the cut nor the number of threads changes a bit.
 #include "backend/cpu/cpu_gemm.h"
 
 #include "base/overflow.h"
@@ -19,6 +20,7 @@
 enum {
     MAX_TASK_ROWS = 192,    // a multiple of every table's tile_rows, and of 16
     MAX_TASK_COLUMNS = 256, // a multiple of every table's panel_columns
+    PREFETCH_BLOCKS = 1,    // how far ahead weights are asked for
     TASKS_PER_THREAD = 4,
     MIN_WORK_PER_THREAD = 1 << 18, // multiply-adds that pay for waking a thread
 };
@@ -41,19 +43,36 @@ struct gemm {
     struct dg_cpu_blocking blocking;
 };
 
-// What one task works on; k_block is the one in progress.
+// What one task works on; a pass holds the activations of num_blocks blocks of k.
 struct task {
     const struct gemm *gemm;
     struct scratch *scratch;
     int64_t first_row, first_column;
     int32_t rows, columns;
-    int64_t k_block, k;
-    int32_t num_k; // values of k in this block
+    int64_t first_block;
+    int32_t num_blocks;
 };
 
 static int64_t at_most(int64_t value, int64_t limit)
 {
     return value < limit ? value : limit;
+}
+
+static int64_t count_blocks(const struct task *task)
+{
+    return dg_ceil_div(task->gemm->problem->k, CPU_BLOCK_K);
+}
+
+// Values of k in a block: 128 but for the last.
+static int32_t count_k(const struct task *task, int64_t block)
+{
+    return (int32_t)at_most(task->gemm->problem->k - block * CPU_BLOCK_K, CPU_BLOCK_K);
+}
+
+// Rows of one block among the packed activations; whole groups, for tables that pack by groups.
+static int32_t count_packed_rows(const struct task *task)
+{
+    return (task->rows + CPU_PACK_ROWS - 1) / CPU_PACK_ROWS * CPU_PACK_ROWS;
 }
 
 // Copies a block of codes into rows of 128, zeros behind what is there.
@@ -75,14 +94,15 @@ static void copy_codes(uint8_t *out, const struct dg_matrix_view *view, const ui
 
 // Points pointers[count] to 128 codes of k each, from `row` on.  Pointers past the last of `rows` rows
 // repeat it: what comes of them is never stored.
-static void find_rows(const struct task *task, const struct dg_matrix_view *view, int64_t row,
-                      int32_t rows, int32_t count, const uint8_t **pointers)
+static void find_rows(const struct task *task, const struct dg_matrix_view *view, int64_t block,
+                      int64_t row, int32_t rows, int32_t count, const uint8_t **pointers)
 {
-    const uint8_t *from =
-        (const uint8_t *)view->data + row * view->row_stride + task->k * view->column_stride;
+    const int32_t num_k = count_k(task, block);
+    const uint8_t *from = (const uint8_t *)view->data + row * view->row_stride +
+                          block * CPU_BLOCK_K * view->column_stride;
     int64_t stride = view->row_stride;
-    if (view->column_stride != 1 || task->num_k < CPU_BLOCK_K) {
-        copy_codes(task->scratch->codes, view, from, rows, task->num_k);
+    if (view->column_stride != 1 || num_k < CPU_BLOCK_K) {
+        copy_codes(task->scratch->codes, view, from, rows, num_k);
         from = task->scratch->codes;
         stride = CPU_BLOCK_K;
     }
@@ -90,58 +110,74 @@ static void find_rows(const struct task *task, const struct dg_matrix_view *view
         pointers[i] = from + (i < rows ? i : rows - 1) * stride;
 }
 
-static void pack_activations(const struct task *task)
+static float *find_packed(const struct task *task, int64_t block)
+{
+    return task->scratch->packed +
+           (block - task->first_block) * count_packed_rows(task) * CPU_BLOCK_K;
+}
+
+static float *find_sfa(const struct task *task, int64_t block)
+{
+    return task->scratch->sfa + (block - task->first_block) * count_packed_rows(task);
+}
+
+static void pack_activations(const struct task *task, int64_t block)
 {
     const struct dg_gemm_args *args = task->gemm->args;
     const dg_type sf_type = task->gemm->problem->sf_type;
     const uint8_t *pointers[CPU_PACK_ROWS];
     for (int32_t row = 0; row < task->rows; row += CPU_PACK_ROWS) {
         const int32_t count = (int32_t)at_most(task->rows - row, CPU_PACK_ROWS);
-        find_rows(task, &args->a, task->first_row + row, count, count, pointers);
-        task->gemm->kernels->pack_rows(task->scratch->packed, row, pointers, count);
+        find_rows(task, &args->a, block, task->first_row + row, count, count, pointers);
+        task->gemm->kernels->pack_rows(find_packed(task, block), row, pointers, count);
     }
+    float *sfa = find_sfa(task, block);
     for (int32_t row = 0; row < task->rows; row++)
-        task->scratch->sfa[row] =
-            dg_cpu_load_scale(&args->sfa, sf_type, task->first_row + row, task->k_block);
+        sfa[row] = dg_cpu_load_scale(&args->sfa, sf_type, task->first_row + row, block);
 }
 
-// Asks for the weights of the panel that comes after this one, perhaps in the next block of k: matrices
-// are too wide for the processor to guess the next row.
-static void prefetch_panel(const struct task *task, int32_t column)
+// Asks for the weights that are due PREFETCH_BLOCKS blocks later: of the same rows, of the next panel,
+// or of the first panel in the next pass.  Rows are too far apart for the processor to guess them.
+static void prefetch_weights(const struct task *task, int32_t column, int64_t block)
 {
     const struct dg_matrix_view *b = &task->gemm->args->b;
-    int64_t k = task->k;
+    const int32_t width = task->gemm->kernels->panel_columns;
+    const int64_t end_block = task->first_block + task->num_blocks;
+    for (block += PREFETCH_BLOCKS; block >= end_block && column < task->columns; column += width)
+        block -= task->num_blocks;
     if (column >= task->columns) {
         column = 0;
-        k += CPU_BLOCK_K;
+        block += task->num_blocks;
     }
-    if (b->column_stride != 1 || k + CPU_BLOCK_K > task->gemm->problem->k)
+    if (b->column_stride != 1 || (block + 1) * CPU_BLOCK_K > task->gemm->problem->k)
         return;
-    const int64_t row = task->first_column + column, last = task->first_column + task->columns;
-    const int64_t end = at_most(row + task->gemm->kernels->panel_columns, last);
-    for (int64_t i = row; i < end; i++) {
-        const uint8_t *codes = (const uint8_t *)b->data + i * b->row_stride + k;
+    const int64_t rows = at_most(task->columns - column, width);
+    const uint8_t *codes = (const uint8_t *)b->data + block * CPU_BLOCK_K +
+                           (task->first_column + column) * b->row_stride;
+    for (int64_t i = 0; i < rows; i++, codes += b->row_stride) {
         __builtin_prefetch(codes);
         __builtin_prefetch(codes + 64);
     }
 }
 
-static void decode_weights(const struct task *task, int64_t row, int32_t rows)
+static void decode_weights(const struct task *task, int64_t block, int64_t row, int32_t rows)
 {
     const struct dg_cpu_kernels *kernels = task->gemm->kernels;
     const struct dg_matrix_view *b = &task->gemm->args->b;
-    if (b->row_stride == 1 && rows == kernels->panel_columns && task->num_k % CPU_CHUNK_K == 0) {
-        const uint8_t *codes = (const uint8_t *)b->data + row + task->k * b->column_stride;
-        kernels->decode_panel_mn(task->scratch->panel, codes, b->column_stride, task->num_k);
+    const int32_t num_k = count_k(task, block);
+    if (b->row_stride == 1 && rows == kernels->panel_columns && num_k % CPU_CHUNK_K == 0) {
+        const uint8_t *codes =
+            (const uint8_t *)b->data + row + block * CPU_BLOCK_K * b->column_stride;
+        kernels->decode_panel_mn(task->scratch->panel, codes, b->column_stride, num_k);
         return;
     }
     const uint8_t *pointers[CPU_PANEL_COLUMNS];
-    find_rows(task, b, row, rows, kernels->panel_columns, pointers);
+    find_rows(task, b, block, row, rows, kernels->panel_columns, pointers);
     kernels->decode_panel(task->scratch->panel, pointers);
 }
 
 // A panel lies within one block of 128 rows, as 128 is a multiple of every panel's width.
-static void load_weight_scales(const struct task *task, int64_t row, int32_t rows)
+static void load_weight_scales(const struct task *task, int64_t block, int64_t row, int32_t rows)
 {
     const struct dg_problem *problem = task->gemm->problem;
     const struct dg_matrix_view *sfb = &task->gemm->args->sfb;
@@ -149,8 +185,8 @@ static void load_weight_scales(const struct task *task, int64_t row, int32_t row
     float scale = 0;
     for (int32_t i = 0; i < task->gemm->kernels->panel_columns; i++) {
         if (i == 0 || (!is_shared && i < rows))
-            scale = dg_cpu_load_scale(sfb, problem->sf_type, is_shared ? row / 128 : row + i,
-                                      task->k_block);
+            scale =
+                dg_cpu_load_scale(sfb, problem->sf_type, is_shared ? row / 128 : row + i, block);
         task->scratch->sfb[i] = scale;
     }
 }
@@ -161,29 +197,34 @@ static float *find_totals(const struct task *task, int32_t column)
     return task->scratch->totals + (int64_t)column * MAX_TASK_ROWS;
 }
 
-static void multiply_block(const struct task *task)
+static void multiply_panel(const struct task *task, int32_t column, int64_t block)
 {
     const struct dg_cpu_kernels *kernels = task->gemm->kernels;
-    const int32_t width = kernels->panel_columns;
-    struct scratch *scratch = task->scratch;
-    pack_activations(task);
-    for (int32_t column = 0; column < task->columns; column += width) {
-        const int64_t row = task->first_column + column; // of B
-        const int32_t rows = (int32_t)at_most(task->columns - column, width);
-        decode_weights(task, row, rows);
-        prefetch_panel(task, column + width);
-        load_weight_scales(task, row, rows);
-        const struct dg_cpu_multiply work = {
-            .packed = scratch->packed,
-            .panel = scratch->panel,
-            .sfa = scratch->sfa,
-            .sfb = scratch->sfb,
-            .total = find_totals(task, column),
-            .rows = task->rows,
-            .num_chunks = (int32_t)dg_ceil_div(task->num_k, CPU_CHUNK_K),
-        };
-        kernels->multiply(&work);
-    }
+    const int64_t row = task->first_column + column; // of B
+    const int32_t rows = (int32_t)at_most(task->columns - column, kernels->panel_columns);
+    decode_weights(task, block, row, rows);
+    prefetch_weights(task, column, block);
+    load_weight_scales(task, block, row, rows);
+    const struct dg_cpu_multiply work = {
+        .packed = find_packed(task, block),
+        .panel = task->scratch->panel,
+        .sfa = find_sfa(task, block),
+        .sfb = task->scratch->sfb,
+        .total = find_totals(task, column),
+        .rows = task->rows,
+        .num_chunks = (int32_t)dg_ceil_div(count_k(task, block), CPU_CHUNK_K),
+    };
+    kernels->multiply(&work);
+}
+
+static void run_pass(const struct task *task)
+{
+    const int64_t end = task->first_block + task->num_blocks;
+    for (int64_t block = task->first_block; block < end; block++)
+        pack_activations(task, block);
+    for (int32_t column = 0; column < task->columns; column += task->gemm->kernels->panel_columns)
+        for (int64_t block = task->first_block; block < end; block++)
+            multiply_panel(task, column, block);
 }
 
 static void *offset(void *data, dg_type type, int64_t elements)
@@ -229,9 +270,11 @@ static void run_task(const void *argument, void *scratch, int64_t index)
     const int32_t width = gemm->kernels->panel_columns;
     for (int32_t column = 0; column < task.columns; column += width)
         memset(find_totals(&task, column), 0, sizeof(float) * (size_t)(task.rows * width));
-    for (task.k = 0; task.k < problem->k; task.k += CPU_BLOCK_K, task.k_block++) {
-        task.num_k = (int32_t)at_most(problem->k - task.k, CPU_BLOCK_K);
-        multiply_block(&task);
+    const int64_t num_blocks = count_blocks(&task);
+    const int64_t pass_blocks = MAX_TASK_ROWS / count_packed_rows(&task);
+    for (; task.first_block < num_blocks; task.first_block += pass_blocks) {
+        task.num_blocks = (int32_t)at_most(num_blocks - task.first_block, pass_blocks);
+        run_pass(&task);
     }
     for (int32_t column = 0; column < task.columns; column += width)
         finish_panel(&task, column);
