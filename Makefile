@@ -85,7 +85,7 @@ tsan:  ## the tests under ThreadSanitizer
 	@$(call SCALE,0.05) $(MAKE) --no-print-directory sanitized \
 	    BUILD=$(BUILD)/tsan CFLAGS="-O1 -g -fsanitize=thread"
 sanitized: $(TESTS) $(BUILD)/deepgemm
-	@$(RUN_TESTS) --timeout 600 $(TESTS)
+	@$(RUN_TESTS) --timeout 600 $(TESTS) $(filter tests/cli/%,$(SCRIPTS))
 
 FUZZERS   := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_TIME ?= 60

@@ -59,6 +59,13 @@ int cli_library_error(const struct cli_command *command);
 // The same for a function that may run out of memory before it reaches the library.
 int cli_status_error(const struct cli_command *command, dg_status status);
 
+// Static analysis sees one file at a time; this tells it that a failure is never CLI_OK.
+#if defined(__clang_analyzer__) && !defined(DG_CLI_OPTIONS_C)
+#define cli_error(command, status, ...) ((void)cli_error(command, status, __VA_ARGS__), (status))
+#define cli_library_error(command) ((void)cli_library_error(command), CLI_FAILED)
+#define cli_status_error(command, status) ((void)cli_status_error(command, status), CLI_FAILED)
+#endif
+
 // Options that choose and shape a context, for the settings of any command that makes one.
 struct cli_context_settings {
     const char *backend, *isa;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // options.c - the command line of one command, read with libc's getopt_long from its table of
 // options; the same table makes the help.
+#define DG_CLI_OPTIONS_C
 #include "cli.h"
 
 #include <errno.h>

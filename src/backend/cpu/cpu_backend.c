@@ -56,7 +56,7 @@ const struct dg_cpu_kernels *dg_cpu_find_kernels(const char *isa)
 const struct dg_cpu_kernels *dg_cpu_describe_kernels(const char *isa)
 {
     for (int i = 0; i < NUM_TABLES; i++)
-        if (!strcmp(isa, tables[i].kernels->isa))
+        if (!strcmp(isa, tables[i].kernels->isa)) // NOLINT(clang-analyzer-core.NullDereference)
             return tables[i].kernels;
     return NULL;
 }
