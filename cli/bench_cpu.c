@@ -32,7 +32,7 @@ enum column {
 
 static const struct cli_column columns[NUM_COLUMNS] = {
     [PROBLEM] = {"problem", "problem", -46, NULL},
-    [BACKEND] = {"backend", NULL, 0, NULL},
+    [BACKEND] = {"backend", "backend", -7, NULL},
     [ISA] = {"isa", "isa", 6, NULL},
     [THREADS] = {"threads", "thr", 3, "%.0f"},
     [ROWS_CHECKED] = {"rows_checked", NULL, 0, NULL},

@@ -42,7 +42,7 @@ enum column {
 
 static const struct cli_column columns[NUM_COLUMNS] = {
     [PROBLEM] = {"problem", "problem", -40, NULL},
-    [BACKEND] = {"backend", NULL, 0, NULL},
+    [BACKEND] = {"backend", "backend", -7, NULL},
     [DEVICE] = {"device", NULL, 0, NULL},
     [M] = {"m", NULL, 0, NULL},
     [N] = {"n", NULL, 0, NULL},

@@ -99,6 +99,10 @@ def main():
     parser.add_argument("--may-skip", action="store_true", help="it is no failure if all is skipped")
     parser.add_argument("programs", nargs="*")
     options = parser.parse_args()
+    # A job in the background of a shell ignores these, its children would too, and tests of an
+    # interruption would wait for it in vain.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     results = []
     with concurrent.futures.ThreadPoolExecutor(max(1, options.jobs)) as pool:
         waiting = [pool.submit(run, program, options.timeout) for program in options.programs]
