@@ -311,6 +311,9 @@ static void test_threads_share_a_context(void)
 
 static void test_a_forked_child_computes(void)
 {
+#if defined(__SANITIZE_THREAD__)
+    SKIP("ThreadSanitizer ends a child that starts threads");
+#endif
     struct random_problem r;
     const struct dg_problem problem = plain_problem(200, 300, 256, DG_F32);
     dg_context *context = open_cpu(NULL, 4);

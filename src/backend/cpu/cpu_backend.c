@@ -165,8 +165,7 @@ static dg_status plan(const struct dg_problem *problem, const struct dg_device *
     plan->kernel = !problem->m || !problem->n ? DG_KERNEL_NONE
                    : !problem->k              ? DG_KERNEL_FILL
                                               : DG_KERNEL_CPU_GEMM;
-    snprintf(plan->why, sizeof plan->why, "%s kernels: the best this CPU was opened with",
-             device->isa);
+    snprintf(plan->why, sizeof plan->why, "the context's instruction set, %s", device->isa);
     return DG_OK;
 }
 
@@ -201,7 +200,7 @@ static void explain(const struct dg_problem *problem, const struct dg_device *de
     tell(callback, user, "partition", "%" PRId64 " x %" PRId64 " tasks of %" PRId64 " x %" PRId64,
          blocking.num_row_tasks, blocking.num_column_tasks, blocking.task_rows,
          blocking.task_columns);
-    tell(callback, user, "scratch bytes", "%zu",
+    tell(callback, user, "scratch_bytes", "%zu",
          dg_cpu_scratch_bytes() * (size_t)blocking.num_threads);
 }
 

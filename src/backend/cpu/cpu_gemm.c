@@ -285,7 +285,28 @@ size_t dg_cpu_scratch_bytes(void)
     return sizeof(struct scratch);
 }
 
-// The largest tasks that still leave every thread several, and all about equal.
+static int64_t greatest_common_divisor(int64_t a, int64_t b)
+{
+    while (b) {
+        const int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+// Column tasks that leave every thread several tasks, and all threads equally many: a ninth task for two
+// threads would have one of them wait for a tenth of the time.
+static int64_t choose_column_tasks(int64_t n, int64_t row_tasks, int32_t num_threads)
+{
+    int64_t tasks = dg_ceil_div(n, MAX_TASK_COLUMNS);
+    const int64_t wanted = dg_ceil_div((int64_t)TASKS_PER_THREAD * num_threads, row_tasks);
+    const int64_t step = num_threads / greatest_common_divisor(num_threads, row_tasks);
+    if (num_threads > 1 && tasks < wanted)
+        tasks = wanted;
+    return tasks < 8 * wanted ? dg_ceil_div(tasks, step) * step : tasks;
+}
+
 void dg_cpu_choose_blocking(const struct dg_problem *problem, const struct dg_cpu_kernels *kernels,
                             int32_t num_threads, struct dg_cpu_blocking *blocking)
 {
@@ -298,15 +319,11 @@ void dg_cpu_choose_blocking(const struct dg_problem *problem, const struct dg_cp
     const int64_t rows =
         dg_ceil_div(dg_ceil_div(m, row_tasks), kernels->tile_rows) * kernels->tile_rows;
     row_tasks = dg_ceil_div(m, rows);
-
-    int64_t column_tasks = dg_ceil_div(n, MAX_TASK_COLUMNS);
-    if (num_threads > 1 && row_tasks * column_tasks < TASKS_PER_THREAD * num_threads)
-        column_tasks = dg_ceil_div(TASKS_PER_THREAD * num_threads, row_tasks);
-    const int64_t columns = dg_ceil_div(dg_ceil_div(n, column_tasks), width) * width;
-    column_tasks = dg_ceil_div(n, columns);
-
+    const int64_t wanted = choose_column_tasks(n, row_tasks, num_threads);
+    const int64_t columns = dg_ceil_div(dg_ceil_div(n, wanted), width) * width;
+    const int64_t column_tasks = dg_ceil_div(n, columns);
     *blocking = (struct dg_cpu_blocking){
-        .task_rows = rows,
+        .task_rows = at_most(rows, m),
         .task_columns = columns,
         .num_row_tasks = row_tasks,
         .num_column_tasks = column_tasks,

@@ -44,6 +44,22 @@ static struct strip find_strip(const struct quantize *work, int64_t index)
     return strip;
 }
 
+// Eight at a time, which compilers turn into vectors.
+static void widen_bf16(float *out, const uint16_t *x, int32_t count)
+{
+    int32_t i = 0;
+    for (; i + 8 <= count; i += 8)
+        for (int32_t lane = 0; lane < 8; lane++)
+            out[i + lane] = cpu_from_bf16(x[i + lane]);
+    for (; i < count; i++)
+        out[i] = cpu_from_bf16(x[i]);
+}
+
+static float larger(float a, float b)
+{
+    return b > a ? b : a; // a where b is NaN
+}
+
 // One row of the strip as FP32: in place where it is that already, else through the buffer.
 static const float *load_row(const struct dg_quantize_args *args, const struct strip *strip,
                              int32_t row, float *buffer)
@@ -52,8 +68,11 @@ static const float *load_row(const struct dg_quantize_args *args, const struct s
     const int64_t from = (strip->row + row) * args->x.row_stride + strip->column * step;
     if (args->x_type == DG_F32 && step == 1)
         return (const float *)args->x.data + from;
-    for (int32_t i = 0; i < strip->columns; i++)
-        buffer[i] = cpu_load_number(args->x.data, args->x_type, from + i * step);
+    if (args->x_type == DG_BF16 && step == 1)
+        widen_bf16(buffer, (const uint16_t *)args->x.data + from, strip->columns);
+    else
+        for (int32_t i = 0; i < strip->columns; i++)
+            buffer[i] = cpu_load_number(args->x.data, args->x_type, from + i * step);
     return buffer;
 }
 
@@ -64,16 +83,16 @@ static void find_amax(const struct quantize *work, const struct strip *strip, st
     for (int32_t row = 0; row < strip->rows; row++) {
         const float *x = load_row(work->args, strip, row, buffer->x);
         if (!per_column)
-            buffer->amax[0] = fmaxf(buffer->amax[0], work->kernels->find_amax(x, strip->columns));
+            buffer->amax[0] = larger(buffer->amax[0], work->kernels->find_amax(x, strip->columns));
         else
             for (int32_t i = 0; i < strip->columns; i++)
-                buffer->amax[i] = fmaxf(buffer->amax[i], fabsf(x[i]));
+                buffer->amax[i] = larger(buffer->amax[i], fabsf(x[i]));
     }
 }
 
 static float find_scale(float amax, dg_scale_rounding rounding)
 {
-    const float scale = (amax > 1e-4f ? amax : 1e-4f) / 448.0f;
+    const float scale = larger(1e-4f, amax) / 448.0f;
     if (rounding == DG_SCALE_EXACT)
         return scale;
     const uint32_t bits = cpu_float_bits(scale);
@@ -169,23 +188,35 @@ static float load_packed_scale(const struct dg_quantize_args *args, int64_t row,
     return dg_cpu_load_scale(&turned, args->scale_type, column, row);
 }
 
-static void dequantize_strip(const struct dg_quantize_args *args, const struct strip *strip)
+// The strip's scales, spread over its columns.
+static void load_scales(const struct dg_quantize_args *args, const struct strip *strip,
+                        float *scales)
+{
+    const int64_t row = strip->row / args->block_rows;
+    for (int32_t i = 0; i < strip->columns; i++)
+        scales[i] = i % args->block_columns
+                        ? scales[i - 1]
+                        : load_packed_scale(args, row, (strip->column + i) / args->block_columns);
+}
+
+static void dequantize_strip(const struct dg_quantize_args *args, const struct strip *strip,
+                             float *scales)
 {
     const struct dg_matrix_view *x = &args->x, *q = &args->q;
-    for (int32_t i = 0; i < strip->rows; i++)
-        for (int32_t j = 0; j < strip->columns; j++) {
-            const int64_t row = strip->row + i, column = strip->column + j;
-            const uint8_t code =
-                ((const uint8_t *)q->data)[row * q->row_stride + column * q->column_stride];
-            const float scale =
-                load_packed_scale(args, row / args->block_rows, column / args->block_columns);
-            const float value = dg_cpu_e4m3_values[code] * scale;
-            const int64_t to = row * x->row_stride + column * x->column_stride;
+    load_scales(args, strip, scales);
+    for (int64_t row = strip->row; row < strip->row + strip->rows; row++) {
+        const uint8_t *codes =
+            (const uint8_t *)q->data + row * q->row_stride + strip->column * q->column_stride;
+        const int64_t to = row * x->row_stride + strip->column * x->column_stride;
+        for (int32_t i = 0; i < strip->columns; i++) {
+            const float value = dg_cpu_e4m3_values[codes[i * q->column_stride]] * scales[i];
+            const int64_t at = to + i * x->column_stride;
             if (args->x_type == DG_BF16)
-                ((uint16_t *)x->data)[to] = cpu_to_bf16(value);
+                ((uint16_t *)x->data)[at] = cpu_to_bf16(value);
             else
-                ((float *)x->data)[to] = value == value ? value : cpu_bits_float(0x7fc00000);
+                ((float *)x->data)[at] = value == value ? value : cpu_bits_float(0x7fc00000);
         }
+    }
 }
 
 static void dequantize_task(const void *argument, void *scratch, int64_t task)
@@ -195,7 +226,7 @@ static void dequantize_task(const void *argument, void *scratch, int64_t task)
     const int64_t end = index + work->strips_per_task;
     for (; index < end && index < work->num_strips; index++) {
         const struct strip strip = find_strip(work, index);
-        dequantize_strip(work->args, &strip);
+        dequantize_strip(work->args, &strip, ((struct buffer *)scratch)->factor);
     }
 }
 
