@@ -61,8 +61,9 @@ test: all optional $(TESTS) $(EXAMPLES) $(CHECKER)  ## every test that needs no 
 optional:  # NVRTC and cmake below BUILD where a package index answers; without them some tests skip
 	@$(PYTHON) tools/optional_packages.py $(BUILD)/optional
 check-kernels: optional $(CHECKER)  ## every kernel variant through NVRTC 13 and 12; needs no GPU
-	@$(CHECKER) --cache $(BUILD)/kernel-cache \
-	    $$(ls $(BUILD)/optional/nvrtc*/nvidia/*/lib/libnvrtc.so.1[2-9])
+	@nvrtc=$$(ls $(BUILD)/optional/nvrtc*/nvidia/*/lib/libnvrtc.so.1[2-9] 2>/dev/null); \
+	    [ -n "$$nvrtc" ] || { echo "check-kernels: no NVRTC below $(BUILD)/optional"; exit 1; }; \
+	    $(CHECKER) --cache $(BUILD)/kernel-cache $$nvrtc
 gpu-test: all $(GPU_TESTS)  ## the tests on a GPU; elsewhere they skip and say why
 	@$(RUN_TESTS) --jobs 1 --timeout 570 --may-skip $(GPU_TESTS)
 

@@ -12,16 +12,16 @@ struct dg_device {
     enum dg_device_kind kind;
     char name[80];
     // GPUs
-    int32_t ordinal;        // CUDA device ordinal
-    int32_t arch;           // compute capability: 90 for 9.0
-    int32_t num_sms;        // SMs the plan may use: the device's, or the context's bound
-    int32_t all_sms;        // SMs the device has
-    int32_t smem_bytes;     // shared memory one block can opt in to
+    int32_t ordinal;    // CUDA device ordinal
+    int32_t arch;       // compute capability: 90 for 9.0
+    int32_t num_sms;    // SMs the plan may use: the device's, or the context's bound
+    int32_t all_sms;    // SMs the device has
+    int32_t smem_bytes; // shared memory one block can opt in to
     int64_t l2_bytes;
-    int32_t sm_clock_mhz;   // peak clocks, for the cost model
-    double memory_gbs;      // nominal DRAM bandwidth, 1e9 bytes/s
+    int32_t sm_clock_mhz; // peak clocks, for the cost model
+    double memory_gbs;    // nominal DRAM bandwidth, 1e9 bytes/s
     // CPUs
-    char isa[16];           // "c", "avx2", "avx512": the kernels in use
+    char isa[16]; // "c", "avx2", "avx512": the kernels in use
     int32_t num_threads;
 };
 
