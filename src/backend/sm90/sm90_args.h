@@ -19,6 +19,7 @@ struct dg_sm90_gemm_args {
     // D, and C in any layout; strides in elements.  c_mode: DG_C_... below.
     void *d;
     const void *c;
+    unsigned long long d_policy; // DG_SM90_EVICT_...: how long D may stay in the L2 cache
     long long d_row_stride, c_row_stride, c_column_stride;
     int m, n, num_k_blocks;
     int c_mode;
@@ -57,5 +58,9 @@ enum {
     DG_SM90_C_REDUCE = 2
 }; // REDUCE: d_tma and FP32 only
 enum { DG_SM90_PDL_PREFETCH_B = 1 };
+
+// L2 cache policies as createpolicy.fractional makes them for the whole of the data (PTX ISA 9.7.9.18).
+#define DG_SM90_EVICT_NORMAL 0x1000000000000000ull
+#define DG_SM90_EVICT_FIRST 0x12F0000000000000ull
 
 #endif

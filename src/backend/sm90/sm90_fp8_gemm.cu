@@ -66,7 +66,7 @@ enum {
     SCALE_THREADS = 96, // all of the last warpgroup but the loader warp
     // A tile's first column lies at a multiple of this inside a 128-column block of B's scales; 128 when
     // no tile crosses a boundary at a place that depends on the tile
-    OFFSET_STEP = DG_BLOCK_N % 128 == 0 || 128 % DG_BLOCK_N == 0 ? 128
+    OFFSET_STEP = DG_SFB_BLOCK_N == 1 || DG_BLOCK_N % 128 == 0 || 128 % DG_BLOCK_N == 0 ? 128
                   : DG_BLOCK_N % 64 == 0                         ? 64
                   : DG_BLOCK_N % 32 == 0                         ? 32
                   : DG_BLOCK_N % 16 == 0                         ? 16
@@ -211,8 +211,8 @@ DG_DEVICE float scale_of(u32 word, int block)
 }
 
 // total += (sf_a * sf_b) * part where the tile starts `offset` columns into a 128-column block of B's
-// scales; with a constant offset the choice of the scale costs nothing.
-DG_DEVICE void promote_at(float *total, const float *part, const float *sfa, const float *sfb, int offset)
+// scales.  The offset is a constant, so that the choice of the scale costs nothing.
+DG_DEVICE void promote(float *total, const float *part, const float *sfa, const float *sfb, int offset)
 {
     float scale[2];
 #pragma unroll
@@ -225,14 +225,6 @@ DG_DEVICE void promote_at(float *total, const float *part, const float *sfa, con
         for (int i = 0; i < 4; i++)
             total[column / 2 + i] = fmaf(scale[i / 2], part[column / 2 + i], total[column / 2 + i]);
     }
-}
-
-DG_DEVICE void promote(float *total, const float *part, const float *sfa, const float *sfb, int offset)
-{
-#pragma unroll
-    for (int start = 0; start < 128; start += OFFSET_STEP)
-        if (offset == start)
-            promote_at(total, part, sfa, sfb, start);
 }
 
 // The same with a scale for each of this thread's columns, 8i + 2 * (lane % 4) and the next.
@@ -295,7 +287,8 @@ DG_DEVICE void start_products(float *part, u32 a, u32 b)
 
 // The k loop of one math group.  All that does not need the products is done while the tensor cores make
 // them, the next slot's wait and scales too: between two wgmma groups nothing stands but the promotion.
-DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int n0, int num_blocks, float (*total)[ACC])
+// `offset` is a constant.
+DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int offset, int num_blocks, float (*total)[ACC])
 {
     struct scales now, next;
     enter_slot(smem, *slot, 0, &now);
@@ -320,7 +313,7 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int n0, int
             if (half == HALVES - 1)
                 release_slot(empty);
             if (DG_SFB_BLOCK_N == 128)
-                promote(total[half], part, now.a[half], now.b, OFFSET_STEP == 128 ? 0 : n0 % 128);
+                promote(total[half], part, now.a[half], now.b, offset);
             else
                 promote_columns(total[half], part, now.a[half], now.b);
         }
@@ -420,7 +413,7 @@ DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *a
         if (DG_D_FP32 && args->c_mode == DG_SM90_C_REDUCE)
             dg_tma_reduce_add_2d(map, buffer, column, row);
         else
-            dg_tma_store_2d(map, buffer, column, row);
+            dg_tma_store_2d(map, buffer, column, row, args->d_policy);
         dg_bulk_commit_group();
     }
 }
@@ -485,7 +478,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER) {
             const struct tile tile = locate(&args, unit);
             float total[HALVES][ACC] = {};
-            multiply_tile(smem, &slot, warp / 4, tile.n0, args.num_k_blocks, total);
+#pragma unroll
+            for (int offset = 0; offset < 128; offset += OFFSET_STEP) // one loop for each place of the boundary
+                if (OFFSET_STEP == 128 || tile.n0 % 128 == offset)
+                    multiply_tile(smem, &slot, warp / 4, offset, args.num_k_blocks, total);
 #pragma unroll
             for (int half = 0; half < HALVES; half++)
                 store_rows(total[half], &args, &maps.d, smem, half, tile);

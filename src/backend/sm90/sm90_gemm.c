@@ -13,6 +13,8 @@
 
 _Static_assert(sizeof(struct dg_tensor_map) == sizeof(CUtensorMap), "a TMA descriptor");
 
+enum { D_STAYS_BYTES = 16 << 20 }; // of a cache of 50 MB
+
 // ---- pointers ----
 
 static dg_status check_pointer(struct dg_sm90_state *state, const char *name, const void *pointer)
@@ -219,6 +221,9 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
         .sfb_k_stride = args->sfb.column_stride,
         .d = args->d.data,
         .c = args->c.data,
+        // A large D would push A and B out of the L2 cache.
+        .d_policy =
+            p->m * p->n * element > D_STAYS_BYTES ? DG_SM90_EVICT_FIRST : DG_SM90_EVICT_NORMAL,
         .d_row_stride = args->d.row_stride,
         .c_row_stride = args->c.row_stride,
         .c_column_stride = args->c.column_stride,

@@ -71,7 +71,7 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
 {
     const struct dg_sm90_kernel *kernel = user;
     const struct dg_sm90_config *c = &kernel->config;
-    const int three = c->math_groups == 3; // 65536 registers for 512 threads
+    const int is_wide = c->block_n > 192; // accumulators and products together exceed 192 registers
     const struct {
         const char *name;
         int64_t value;
@@ -87,8 +87,8 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
         {"DG_SF_PACKED", kernel->sf_packed},
         {"DG_D_FP32", kernel->d_fp32},
         {"DG_SCALES_TMA", kernel->scales_tma},
-        {"DG_MATH_REGISTERS", three ? 160 : 232},
-        {"DG_LOAD_REGISTERS", three ? 32 : 40},
+        {"DG_MATH_REGISTERS", is_wide ? 240 : 232},
+        {"DG_LOAD_REGISTERS", is_wide ? 32 : 40},
     };
     request->name = kernel->sfb_block_n == 1 ? "sm90_fp8_gemm_1d1d" : "sm90_fp8_gemm_1d2d";
     request->file = "sm90_fp8_gemm.cu";

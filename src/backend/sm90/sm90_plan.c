@@ -15,14 +15,13 @@
 
 #define CEIL_DIV(a, b) (((a) + (b)-1) / (b))
 
-// Every tile that a plan can name: block m, n, stages, math groups, cluster m, n, D buffers.  Widths that
-// neither divide 128 nor are multiples of 64 were measured too: choosing B's scale inside the tile costs
-// them more than the better fit gains.
+// Every tile that a plan can name: block m, n, stages, math groups, cluster m, n, D buffers.
 static const struct dg_sm90_config tiles_1d2d[] = {
     {256, 128, 4, 2, 1, 1, 1}, {256, 128, 4, 2, 1, 2, 1}, {256, 64, 5, 2, 1, 1, 1},
-    {128, 192, 5, 2, 1, 1, 1}, {128, 128, 6, 2, 1, 1, 1}, {128, 64, 8, 2, 1, 1, 1},
-    {64, 128, 8, 1, 1, 1, 2},  {64, 64, 12, 1, 1, 1, 1},  {64, 32, 16, 1, 1, 1, 1},
-    {64, 16, 16, 1, 1, 1, 1},
+    {128, 224, 4, 2, 1, 1, 2}, {128, 192, 5, 2, 1, 1, 1}, {128, 176, 5, 2, 1, 1, 1},
+    {128, 144, 6, 2, 1, 1, 1}, {128, 128, 6, 2, 1, 1, 1}, {128, 64, 8, 2, 1, 1, 1},
+    {64, 144, 7, 1, 1, 1, 2},  {64, 128, 8, 1, 1, 1, 2},  {64, 72, 11, 1, 1, 1, 2},
+    {64, 64, 12, 1, 1, 1, 1},  {64, 32, 16, 1, 1, 1, 1},  {64, 16, 16, 1, 1, 1, 1},
 };
 static const struct dg_sm90_config tiles_1d1d[] = {
     {256, 96, 4, 2, 1, 1, 1}, {128, 144, 5, 2, 1, 1, 1}, {128, 128, 5, 2, 1, 1, 1},
@@ -101,20 +100,19 @@ static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
                    const struct dg_device *device)
 {
     const struct grid grid = grid_of(c, p, device);
-    const double ghz = 1.65, blocks = (double)CEIL_DIV(p->k, 128),
-                 busy = (double)grid.num_ctas / device->all_sms;
-    const double per_column =
-        p->sfb_block_n == 1 ? 4.2 : 3.09; // products and promotion of an m64 piece
+    const double ghz = 1.65, blocks = (double)CEIL_DIV(p->k, 128);
+    const double busy = (double)grid.num_ctas / device->all_sms;
+    const int per_column = p->sfb_block_n == 1;
     const double halves = c->block_m / (64.0 * c->math_groups);
-    const double tensor = 1.2 * c->block_m * c->block_n / 32.0;
-    const double chain = fmax(halves * (per_column * c->block_n + 70), 255);
+    const double tensor = (per_column ? 1.6 : 1.108) * (c->block_m * c->block_n / 32.0 + 30);
+    const double chain = fmax(halves * ((per_column ? 4.2 : 2.3) * c->block_n + 94), 255);
     const double loaded =
         128.0 * ((double)c->block_m / c->cluster_n + (double)c->block_n / c->cluster_m);
     const double pairs = c->cluster_m * c->cluster_n > 1 ? 1.02 : 1;
-    const double block = pairs * fmax(tensor, fmax(chain, loaded * busy / 58));
+    const double block = pairs * fmax(tensor, fmax(chain, loaded * busy / 61));
     const double element = p->d_type == DG_F32 ? 4 : 2;
-    const double tile = 1670 + c->block_m * c->block_n * element / 44;
-    const double clocks = 3770 + (double)grid.waves * (blocks * block + tile);
+    const double tile = 1160 + c->block_m * c->block_n * element / 26 + 550 * (halves - 1);
+    const double clocks = 5380 + (double)grid.waves * (blocks * block + tile);
     const double bytes = (double)p->m * p->k + (double)p->n * p->k +
                          (double)p->m * p->n * element * (p->c_mode ? 2 : 1);
     const double memory = bytes / (device->memory_gbs * 0.9) / 1e3 + 2;

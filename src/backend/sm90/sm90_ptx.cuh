@@ -134,11 +134,12 @@ DG_DEVICE void dg_tma_load_2d_multicast(u32 smem, const struct dg_tensor_map *ma
                  : "memory");
 }
 
-// A box of shared memory to its place in the tensor; what lies outside the tensor is left out.
-DG_DEVICE void dg_tma_store_2d(const struct dg_tensor_map *map, u32 smem, int x, int y)
+// A box of shared memory to its place in the tensor; what lies outside the tensor is left out.  `policy` is
+// an L2 cache policy (9.7.9.18).
+DG_DEVICE void dg_tma_store_2d(const struct dg_tensor_map *map, u32 smem, int x, int y, u64 policy)
 {
-    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map), "r"(smem),
-                 "r"(x), "r"(y)
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group.L2::cache_hint"
+                 " [%0, {%2, %3}], [%1], %4;" ::"l"(map), "r"(smem), "r"(x), "r"(y), "l"(policy)
                  : "memory");
 }
 
