@@ -44,7 +44,9 @@ $(BUILD)/libdeepgemm.so: $(LIB_O) src/deepgemm.map
 	ln -sf libdeepgemm.so.$(SOVERSION) $@
 $(BUILD)/deepgemm: $(CLI_O) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
-$(TESTS) $(GPU_TESTS) $(EXAMPLES) $(CHECKER): %: %.o $(BUILD)/libdeepgemm.a
+$(TESTS) $(EXAMPLES) $(CHECKER): %: %.o $(BUILD)/libdeepgemm.a
+	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
+$(GPU_TESTS): %: %.o $(patsubst %,$(BUILD)/cli/%.o,check data gpu output) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 
 # ---- running it ----

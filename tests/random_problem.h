@@ -30,6 +30,7 @@ enum {
     RANDOM_GUARD_BYTES = 1024,
     RANDOM_POISON = 0xff,
     RANDOM_ODD_ADDRESSES = 1, // flag: a and b start anywhere, not at multiples of 256 bytes
+    RANDOM_PADDED_SCALES = 2, // flag: strides of scales are multiples of 16 bytes
 };
 
 struct random_buffer {
@@ -227,10 +228,12 @@ static inline int64_t random_sfb_rows(const struct random_problem *r)
 }
 
 static inline void random_make_scales(struct random_problem *r, struct random_buffer *buffer,
-                                      int64_t rows, dg_major major, int64_t *ld)
+                                      int64_t rows, dg_major major, int64_t *ld, int flags)
 {
     const int64_t words = random_sf_words(r);
     *ld = (major == DG_K_MAJOR ? words : rows) + random_range(&r->state, 0, 3);
+    if (flags & RANDOM_PADDED_SCALES)
+        *ld = (*ld + 3) / 4 * 4;
     random_allocate(buffer, 4, rows, words, major == DG_K_MAJOR ? *ld : 1,
                     major == DG_K_MAJOR ? 1 : *ld, 0);
     random_fill_scales(r, buffer, rows, (r->problem.k + 127) / 128, major, *ld);
@@ -281,8 +284,8 @@ static inline void random_problem_make(struct random_problem *r, const struct dg
              length >= (int)sizeof r->line - 40 ? ", cut" : "");
     random_make_codes(r, &r->a, problem->m, problem->a_major, problem->lda, flags);
     random_make_codes(r, &r->b, problem->n, problem->b_major, problem->ldb, flags);
-    random_make_scales(r, &r->sfa, problem->m, problem->sfa_major, &r->sfa_ld);
-    random_make_scales(r, &r->sfb, random_sfb_rows(r), problem->sfb_major, &r->sfb_ld);
+    random_make_scales(r, &r->sfa, problem->m, problem->sfa_major, &r->sfa_ld, flags);
+    random_make_scales(r, &r->sfb, random_sfb_rows(r), problem->sfb_major, &r->sfb_ld, flags);
     random_make_outputs(r);
     struct random_buffer *const inputs[] = {&r->a, &r->b, &r->sfa, &r->sfb, &r->c};
     for (int i = 0; i < 5; i++)
