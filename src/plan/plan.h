@@ -31,6 +31,7 @@ struct dg_plan {
     enum dg_plan_kernel kernel;
     struct dg_sm90_config sm90;
     int32_t num_ctas;           // grid size of an sm90 launch
+    int32_t num_sms;            // the bound it was made for
     int32_t band;               // units of m that are walked together
     int32_t repack_a, repack_b; // 1: the operand is first copied K-major into the workspace
     int64_t workspace_bytes;

@@ -67,6 +67,7 @@ static dg_status open_state(const struct dg_context_options *options, const stru
     if (!state)
         return dg_fail(DG_OUT_OF_MEMORY, "context: host memory ran out");
     state->log = *log;
+    state->device = *device;
     dg_status status = dg_cuda_context_open(&state->context, cuda, ordinal);
     if (status != DG_OK) {
         free(state);

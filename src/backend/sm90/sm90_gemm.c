@@ -247,6 +247,17 @@ static dg_status get_kernel(struct dg_sm90_state *state, struct dg_sm90_kernel *
     return dg_jit_get(state->jit, kernel, sizeof *kernel, dg_sm90_describe, kernel, found);
 }
 
+// The plan for scales that lie otherwise than a plan by TMA hoped for.
+static dg_status plan_any_layout(const struct dg_sm90_state *state,
+                                 const struct dg_problem *problem, struct dg_plan *plan)
+{
+    struct dg_problem other = *problem;
+    struct dg_device device = state->device;
+    other.sfa_major = other.sfb_major = DG_K_MAJOR;
+    device.num_sms = plan->num_sms;
+    return dg_sm90_plan(&other, &device, plan);
+}
+
 dg_status dg_sm90_prepare(struct dg_sm90_state *state, const struct dg_problem *problem,
                           const struct dg_plan *plan)
 {
@@ -255,12 +266,21 @@ dg_status dg_sm90_prepare(struct dg_sm90_state *state, const struct dg_problem *
     struct dg_jit_kernel found;
     struct dg_sm90_kernel kernel = dg_sm90_kernel_of(problem, plan);
     DG_TRY(get_kernel(state, &kernel, &found));
+    if (kernel.scales_tma && problem->m % 4) { // rows of scales may be padded for TMA, or not
+        struct dg_plan other = *plan;
+        DG_TRY(plan_any_layout(state, problem, &other));
+        kernel.config = other.sm90;
+        kernel.scales_tma = 0;
+        DG_TRY(get_kernel(state, &kernel, &found));
+    }
     return plan->repack_a || plan->repack_b ? repack_kernel(state, &found) : DG_OK;
 }
 
 dg_status dg_sm90_gemm(struct dg_sm90_state *state, const struct dg_problem *p,
-                       const struct dg_plan *plan, const struct dg_gemm_args *given)
+                       const struct dg_plan *given_plan, const struct dg_gemm_args *given)
 {
+    struct dg_plan chosen = *given_plan;
+    const struct dg_plan *plan = &chosen;
     const struct dg_sm90_config *c = &plan->sm90;
     const CUtensorMapDataType bytes = CU_TENSOR_MAP_DATA_TYPE_UINT8;
     struct dg_gemm_args args = *given;
@@ -274,6 +294,10 @@ dg_status dg_sm90_gemm(struct dg_sm90_state *state, const struct dg_problem *p,
     DG_TRY(check_alignment("b.values", &args.b, plan->repack_b));
     DG_TRY(check_pointers(state, &args));
     kernel.scales_tma = scales_fit_tma(p, &args, &scales);
+    if (dg_sm90_kernel_of(p, plan).scales_tma && !kernel.scales_tma) {
+        DG_TRY(plan_any_layout(state, p, &chosen));
+        kernel.config = chosen.sm90;
+    }
     DG_TRY(get_kernel(state, &kernel, &found));
     fill_args(p, plan, &args, &kernel_args);
     if (kernel.scales_tma)

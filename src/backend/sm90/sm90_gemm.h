@@ -15,6 +15,7 @@ enum { DG_SM90_KNOWN_POINTERS = 512 };
 // One open device.  Any number of threads may use it.
 struct dg_sm90_state {
     struct dg_cuda_context context;
+    struct dg_device device;
     struct dg_jit *jit;
     struct dg_tensor_map_cache *maps;
     struct dg_log log;

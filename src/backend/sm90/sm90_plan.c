@@ -40,6 +40,17 @@ static struct tiles tiles_for(int32_t sfb_block_n)
     return (struct tiles){tiles_1d2d, sizeof tiles_1d2d / sizeof *tiles_1d2d};
 }
 
+// The widest tiles leave the scale warps too few registers.
+static int fits_scales(const struct dg_sm90_config *tile, int scales_tma)
+{
+    return scales_tma || tile->block_n <= 192;
+}
+
+static int scales_by_tma(const struct dg_problem *p)
+{
+    return p->sfa_major == DG_MN_MAJOR && (p->sfb_block_n == 128 || p->sfb_major == DG_MN_MAJOR);
+}
+
 dg_status dg_sm90_enumerate(dg_sm90_visit visit, void *user)
 {
     for (int sfb = 128; sfb >= 1; sfb -= 127) {
@@ -48,7 +59,8 @@ dg_status dg_sm90_enumerate(dg_sm90_visit visit, void *user)
             for (int variant = 0; variant < 8; variant++) {
                 const struct dg_sm90_kernel kernel = {tiles.list[i], sfb, variant & 1,
                                                       variant >> 1 & 1, variant >> 2};
-                DG_TRY(visit(user, &kernel));
+                if (fits_scales(&kernel.config, kernel.scales_tma))
+                    DG_TRY(visit(user, &kernel));
             }
     }
     return DG_OK;
@@ -155,7 +167,8 @@ dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device 
     DG_TRY(check_sizes(problem));
     for (int i = 0; i < tiles.count; i++) {
         const struct dg_sm90_config *tile = &tiles.list[i];
-        if (tile->cluster_m * tile->cluster_n > device->num_sms)
+        if (tile->cluster_m * tile->cluster_n > device->num_sms ||
+            !fits_scales(tile, scales_by_tma(problem)))
             continue;
         const int is_winner =
             winner && tile->block_m == winner->block_m && tile->block_n == winner->block_n &&
@@ -171,6 +184,7 @@ dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device 
     plan->sm90 = *best;
     plan->num_ctas = (int32_t)grid.num_ctas;
     plan->band = grid.band;
+    plan->num_sms = device->num_sms;
     plan->predicted_us = least;
     plan->repack_a = is_repacked(problem->a_major, problem->m, problem->lda);
     plan->repack_b = is_repacked(problem->b_major, problem->n, problem->ldb);
@@ -192,8 +206,7 @@ struct dg_sm90_kernel dg_sm90_kernel_of(const struct dg_problem *problem,
         .sfb_block_n = problem->sfb_block_n,
         .sf_packed = problem->sf_type == DG_UE8M0X4,
         .d_fp32 = problem->d_type == DG_F32,
-        .scales_tma = problem->sfa_major == DG_MN_MAJOR &&
-                      (problem->sfb_block_n == 128 || problem->sfb_major == DG_MN_MAJOR),
+        .scales_tma = scales_by_tma(problem),
     };
     return kernel;
 }
