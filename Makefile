@@ -79,16 +79,16 @@ check-format:  ## clang-format, where it is installed
 check-tidy: $(BUILD)/kernels.c  ## clang-tidy, where it is installed
 	@sh tools/check_tidy.sh $(BASE)
 
-SCALE = DG_TEST_SCALE=$${DG_TEST_SCALE:-$(1)}
+SANITIZE = DG_TEST_SCALE=$${DG_TEST_SCALE:-$(1)} ASAN_OPTIONS=allocator_may_return_null=1 \
+    TSAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+    $(MAKE) --no-print-directory sanitized
 asan:  ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(call SCALE,0.2) UBSAN_OPTIONS=print_stacktrace=1 $(MAKE) --no-print-directory sanitized \
-	    BUILD=$(BUILD)/asan CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
-	    -fno-sanitize-recover=all"
-tsan:  ## the tests under ThreadSanitizer
-	@$(call SCALE,0.05) $(MAKE) --no-print-directory sanitized \
-	    BUILD=$(BUILD)/tsan CFLAGS="-O1 -g -fsanitize=thread"
+	@$(call SANITIZE,0.2) BUILD=$(BUILD)/asan SCRIPTS="$(filter tests/cli/%,$(SCRIPTS))" \
+	    CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+tsan:  ## the test programs under ThreadSanitizer
+	@$(call SANITIZE,0.05) BUILD=$(BUILD)/tsan SCRIPTS= CFLAGS="-O1 -g -fsanitize=thread"
 sanitized: $(TESTS) $(BUILD)/deepgemm
-	@$(RUN_TESTS) --timeout 600 $(TESTS) $(filter tests/cli/%,$(SCRIPTS))
+	@$(RUN_TESTS) --timeout 600 $(TESTS) $(SCRIPTS)
 
 FUZZERS   := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_TIME ?= 60

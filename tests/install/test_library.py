@@ -103,6 +103,24 @@ def test_example_in_the_readme_works():
     check_example("readme", source)
 
 
+def test_commands_and_variables_in_the_documents_exist():
+    command = os.path.join(tap.BUILD, "deepgemm")
+    known = tap.run(command, "help").stdout + tap.run(command, "info").stdout
+    for name in ("README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/NUMERICS.md", "docs/KERNELS.md"):
+        text = read(name)
+        for verb in re.findall(r"(?:^|`)deepgemm ([a-z]+)", text, re.MULTILINE):
+            assert re.search(r"^  %s " % verb, known, re.MULTILINE), "%s: deepgemm %s" % (name, verb)
+        for variable in re.findall(r"`(DG_(?:JIT_)?[A-Z_]+[A-Z])`", text) if name == "README.md" else ():
+            assert variable in known, "%s: %s" % (name, variable)
+
+
+def test_targets_in_the_documents_exist():
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    for name in ("README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/KERNELS.md"):
+        for target in re.findall(r"(?:^|`)make ([a-z-]+)(?![a-z/])", read(name), re.MULTILINE):
+            assert target in targets, "%s: make %s" % (name, target)
+
+
 def test_example_in_the_header_works():
     comment = read("include/deepgemm.h").split("A complete program:")[1].split("\n * (")[0]
     check_example("header-example", "\n".join(line[3:] for line in comment.splitlines()))
