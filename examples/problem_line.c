@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// problem_line.c - what would run for a problem, and what its workspace and kernel need: the calls that a
-// server makes at start-up, so that no request waits for a compiler.
+// problem_line.c - what would run for a problem, and what its workspace and kernel need: the calls
+// that a server makes at start-up, so that no request waits for a compiler.
 //
 //     build/examples/problem_line 'fp8_gemm_nt m=64 n=2112 k=7168'
 #include "deepgemm.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// quantize_and_multiply.c - a linear layer from FP32 data: quantise weights per block and activations per
-// token, multiply, compare with the product of the unquantised matrices.
+// quantize_and_multiply.c - a linear layer from FP32 data: quantise weights per block and
+// activations per token, multiply, compare with the product of the unquantised matrices.
 //
 //     make build/examples/quantize_and_multiply && build/examples/quantize_and_multiply
 #include "deepgemm.h"

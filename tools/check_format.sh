@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# check_format.sh - does clang-format agree with every C file?  `--fix` rewrites them.  Version 14 decides:
-# others break lines differently, so without it the check is skipped and says so.
+# check_format.sh - does clang-format agree with every C file?  `--fix` rewrites them.  Version 14
+# decides: others break lines differently, so without it the check is skipped and says so.
 cd "$(dirname "$0")/.." || exit 1
 for tool in ${CLANG_FORMAT:-clang-format-14 clang-format}; do
     "$tool" --version 2>/dev/null | grep -q 'version 14\.' || continue

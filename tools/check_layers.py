@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# check_layers.py - holds every #include "..." of the tree against the table of docs/ARCHITECTURE.md.
-# A row there reads `| folder | may include |`; a folder always may include itself and the public header.
-# The longest matching folder counts, `X` in a folder's name stands for any one folder.
+# check_layers.py - holds every #include "..." of the tree against the table of
+# docs/ARCHITECTURE.md. A row there reads `| folder | may include |`; a folder always may include
+# itself and the public header. The longest matching folder counts, `X` in a folder's name stands
+# for any one folder.
 import glob
 import os
 import re
@@ -18,8 +19,11 @@ def read_table():
     """[(folder, [what it may include])] of the table under the heading "Include rules"."""
     text = open(TABLE, encoding="utf-8").read()
     section = text.split("## Include rules", 1)[1].split("\n## ", 1)[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines()
-            if line.startswith("| `")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("| `")
+    ]
     return [(row[0].strip("`"), re.findall(r"`([^`]+)`", row[1])) for row in rows]
 
 
@@ -30,7 +34,7 @@ def matches(pattern, path):
 
 
 def resolve(path, name):
-    """The included file relative to the root, as the compiler would find it; None if it does not exist."""
+    """The included file as the compiler finds it, relative to the root; None if there is none."""
     for folder in (os.path.dirname(path), "src", "include"):
         candidate = os.path.normpath(os.path.join(folder, name))
         if os.path.exists(os.path.join(ROOT, candidate)):
@@ -44,7 +48,7 @@ def check_file(path, table):
         yield "%s: no row of the table covers it" % path
         return
     folder, allowed = max(rules, key=lambda row: len(row[0]))
-    own = "/".join(path.split("/")[:len(folder.split("/"))])
+    own = "/".join(path.split("/")[: len(folder.split("/"))])
     for number, line in enumerate(open(os.path.join(ROOT, path), encoding="utf-8"), 1):
         include = INCLUDE.match(line)
         if not include:
@@ -59,11 +63,18 @@ def check_file(path, table):
 def main():
     os.chdir(ROOT)
     table = read_table()
-    files = sorted(path for folder in ("src", "cli", "bench", "examples", "tests")
-                   for extension in ("c", "h", "cu", "cuh")
-                   for path in glob.glob("%s/**/*.%s" % (folder, extension), recursive=True))
+    files = sorted(
+        path
+        for folder in ("src", "cli", "bench", "examples", "tests")
+        for extension in ("c", "h", "cu", "cuh")
+        for path in glob.glob("%s/**/*.%s" % (folder, extension), recursive=True)
+    )
     problems = [problem for path in files for problem in check_file(path, table)]
-    print("\n".join(problems + ["include rules: %d files, %d violations" % (len(files), len(problems))]))
+    print(
+        "\n".join(
+            problems + ["include rules: %d files, %d violations" % (len(files), len(problems))]
+        )
+    )
     return 1 if problems or not files else 0
 
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# check_tidy.sh COMPILER-FLAGS - clang-tidy with the checks of .clang-tidy over the library and the command.
+# check_tidy.sh COMPILER-FLAGS - clang-tidy with the checks of .clang-tidy over the library and the
+# command.
 cd "$(dirname "$0")/.." || exit 1
 for tool in ${CLANG_TIDY:-clang-tidy-14 clang-tidy}; do
     if "$tool" --version >/dev/null 2>&1; then

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# optional_packages.py - fetches what some tests can use and the machine may lack, with pip, into one
-# folder: optional_packages.py FOLDER.  NVRTC (two majors) compiles the GPU kernels without a GPU; cmake
-# builds the CMake consumer.  No network, no pip or no room is no error: one printed line says which tests
-# will skip.  Each package has its own folder below FOLDER, renamed into place when complete.
+# optional_packages.py - fetches what some tests can use and the machine may lack, with pip, into
+# one folder: optional_packages.py FOLDER.  NVRTC (two majors) compiles the GPU kernels without a
+# GPU; cmake builds the CMake consumer.  No network, no pip or no room is no error: one printed line
+# says which tests will skip.  Each package has its own folder below FOLDER, renamed into place when
+# complete.
 import os
 import shutil
 import subprocess
@@ -19,12 +20,22 @@ LIMIT_S = 240  # for one package
 
 def find_pip(folder):
     """A command that runs pip: this python's, else that of a virtual environment made for it."""
-    if subprocess.call([sys.executable, "-m", "pip", "--version"], stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL) == 0:
+    if (
+        subprocess.call(
+            [sys.executable, "-m", "pip", "--version"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        == 0
+    ):
         return [sys.executable, "-m", "pip"], ""
     venv = os.path.join(folder, "venv")
-    made = subprocess.run([sys.executable, "-m", "venv", venv], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, universal_newlines=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", venv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+    )
     if made.returncode == 0:
         return [os.path.join(venv, "bin", "python"), "-m", "pip"], ""
     shutil.rmtree(venv, ignore_errors=True)
@@ -32,14 +43,33 @@ def find_pip(folder):
 
 
 def install(pip, requirement, target):
-    """"" when the package lies complete at `target`, else why not."""
+    """ "" when the package lies complete at `target`, else why not."""
     aside = target + ".part"
     shutil.rmtree(aside, ignore_errors=True)
-    command = pip + ["install", "--quiet", "--no-deps", "--only-binary", ":all:", "--retries", "1",
-                     "--timeout", "20", "--no-cache-dir", "--target", aside, requirement]
+    command = pip + [
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--retries",
+        "1",
+        "--timeout",
+        "20",
+        "--no-cache-dir",
+        "--target",
+        aside,
+        requirement,
+    ]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, universal_newlines=True, timeout=LIMIT_S)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            universal_newlines=True,
+            timeout=LIMIT_S,
+        )
     except subprocess.TimeoutExpired:
         return "pip took longer than %d s" % LIMIT_S
     if done.returncode != 0:

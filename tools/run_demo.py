@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# run_demo.py - the main job, start to end, on whatever this machine has: run_demo.py BUILD.  Generates a
-# BF16 checkpoint with DeepSeek-V3's layers at a quarter of their size, turns it into block-FP8, multiplies
-# with two of its layers and ends with a table of GEMMs.  Stops at the first command that fails.
+# run_demo.py - the main job, start to end, on whatever this machine has: run_demo.py BUILD.
+# Generates a BF16 checkpoint with DeepSeek-V3's layers at a quarter of their size, turns it into
+# block-FP8, multiplies with two of its layers and ends with a table of GEMMs.  Stops at the first
+# command that fails.
 import array
 import json
 import os
@@ -45,7 +46,11 @@ def write_checkpoint(path, chance):
     for name, shape in tensors + [(LAYER + "input_layernorm.weight", (HIDDEN,))]:
         count = shape[0] * (shape[1] if len(shape) == 2 else 1)
         data.append(bf16_normals(count, 0.02, chance))
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + 2 * count]}
+        header[name] = {
+            "dtype": "BF16",
+            "shape": shape,
+            "data_offsets": [offset, offset + 2 * count],
+        }
         offset += 2 * count
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -73,13 +78,18 @@ def run(*command):
 
 
 def write_shapes(command, folder):
-    """DeepSeek-V3's GEMMs at full size; without a GPU only those of few rows, which take seconds."""
-    has_gpu = subprocess.call([command, "run", "fp8_gemm_nt m=64 n=128 k=128", "--backend", "sm90"],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+    """DeepSeek-V3's GEMMs at full size; without a GPU those of few rows, which take seconds."""
+    has_gpu = (
+        subprocess.call(
+            [command, "run", "fp8_gemm_nt m=64 n=128 k=128", "--backend", "sm90"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        == 0
+    )
     path = os.path.join(folder, "shapes.txt")
     with open(SHAPES_FILE) as source, open(path, "w") as file:
-        file.writelines(line for line in source
-                        if has_gpu or re.search(r" m=(1|16|64) ", line))
+        file.writelines(line for line in source if has_gpu or re.search(r" m=(1|16|64) ", line))
     return path
 
 
@@ -87,17 +97,33 @@ def main():
     build = sys.argv[1] if len(sys.argv) > 1 else "build"
     command, folder = os.path.join(build, "deepgemm"), os.path.join(build, "demo")
     os.makedirs(folder, exist_ok=True)
-    model, quantized = os.path.join(folder, "bf16.safetensors"), os.path.join(folder, "fp8.safetensors")
+    model, quantized = os.path.join(folder, "bf16.safetensors"), os.path.join(
+        folder, "fp8.safetensors"
+    )
     chance = random.Random(1)
     write_checkpoint(model, chance)
-    print("wrote %s: BF16 weights of %d layers, %.1f MB" % (
-        model, len(WEIGHTS), os.path.getsize(model) / 1e6))
+    print(
+        "wrote %s: BF16 weights of %d layers, %.1f MB"
+        % (model, len(WEIGHTS), os.path.getsize(model) / 1e6)
+    )
     run(command, "quantize", model, quantized)
     for name in (LAYER + "mlp.gate_proj", LAYER + "mlp.down_proj"):
         rows, columns = TOKENS, WEIGHTS[name][1]
         x, y = (os.path.join(folder, letter + ".npy") for letter in "xy")
         write_npy(x, rows, columns, chance)
-        run(command, "linear", "--weights", quantized, "--name", name, "--input", x, "--output", y, "--check")
+        run(
+            command,
+            "linear",
+            "--weights",
+            quantized,
+            "--name",
+            name,
+            "--input",
+            x,
+            "--output",
+            y,
+            "--check",
+        )
     run(command, "run", "fp8_gemm_nt m=64 n=2112 k=7168", "--check")
     run(command, "bench", "--shapes", write_shapes(command, folder))
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# run_tests.py - runs test programs and adds up their TAP lines: run_tests.py [--jobs N] [--timeout S]
-# PROGRAM...  A *.py argument runs under this python.  What failed or was skipped is shown, what passed
-# is counted.  The last line is `N passed, N failed` (`, N skipped`).  A crash, a timeout, a program
-# that says nothing and a run without a single executed test are failures.
+# run_tests.py - runs test programs and adds up their TAP lines: run_tests.py [--jobs N] [--timeout
+# S] PROGRAM...  A *.py argument runs under this python.  What failed or was skipped is shown, what
+# passed is counted.  The last line is `N passed, N failed` (`, N skipped`).  A crash, a timeout, a
+# program that says nothing and a run without a single executed test are failures.
 import argparse
 import concurrent.futures
 import os
@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 
-LINE = re.compile(r"^(ok|not ok)\b\s*\d*\s*-?\s*([^#]*?)\s*(?:#\s*(SKIP|TODO)\b\s*(.*))?$", re.IGNORECASE)
+LINE = re.compile(
+    r"^(ok|not ok)\b\s*\d*\s*-?\s*([^#]*?)\s*(?:#\s*(SKIP|TODO)\b\s*(.*))?$", re.IGNORECASE
+)
 PLAN = re.compile(r"^1\.\.(\d+)")
 SKIPPED = 77  # exit status of a program whose tests were all skipped
 
@@ -28,8 +30,13 @@ def execute(program, timeout):
     """Runs one program in a process group of its own; (exit status or None on timeout, output)."""
     command = [sys.executable, program] if program.endswith(".py") else [os.path.abspath(program)]
     try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     except OSError as error:
         return 127, "# cannot start: %s\n" % error
     try:
@@ -80,8 +87,17 @@ def run(program, timeout):
 
 def show(result):
     verdict = "FAILED" if result.failures else "ok"
-    print("%-6s %s: %d passed, %d failed, %d skipped (%.1f s)" % (
-        verdict, result.program, result.passed, len(result.failures), len(result.skips), result.seconds))
+    print(
+        "%-6s %s: %d passed, %d failed, %d skipped (%.1f s)"
+        % (
+            verdict,
+            result.program,
+            result.passed,
+            len(result.failures),
+            len(result.skips),
+            result.seconds,
+        )
+    )
     for name, reason in result.skips:
         print("       skipped %s: %s" % (name, reason))
     if result.failures:
@@ -96,7 +112,9 @@ def main():
     parser = argparse.ArgumentParser(description="Runs test programs and adds up their TAP lines.")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1))
     parser.add_argument("--timeout", type=float, default=180, help="seconds per program")
-    parser.add_argument("--may-skip", action="store_true", help="it is no failure if all is skipped")
+    parser.add_argument(
+        "--may-skip", action="store_true", help="it is no failure if all is skipped"
+    )
     parser.add_argument("programs", nargs="*")
     options = parser.parse_args()
     # A job in the background of a shell ignores these, its children would too, and tests of an

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# size_report.py - lines per file and per function against the caps of CONTRIBUTING.md.  A file over a
-# cap says why in one of its first 12 lines: `size waiver: REASON`.  `--table` prints every folder.
-# Functions are found by their layout (clang-format's): an opening and a closing brace in column one.
+# size_report.py - lines per file and per function against the caps of CONTRIBUTING.md.  A file over
+# a cap says why in one of its first 12 lines: `size waiver: REASON`.  `--table` prints every
+# folder.  Functions are found by their layout (clang-format's): an opening and a closing brace in
+# column one.
 import os
 import statistics
 import sys
@@ -42,13 +43,31 @@ def main():
         for start, length in functions(lines) if path.endswith(C_LIKE) else ():
             lengths.append(length)
             if length > FUNCTION_CAP and not waived:
-                problems.append("%s:%d: a function of %d lines, at most %d" % (path, start, length, FUNCTION_CAP))
+                problems.append(
+                    "%s:%d: a function of %d lines, at most %d"
+                    % (path, start, length, FUNCTION_CAP)
+                )
     if "--table" in sys.argv:
         for folder, counts in sorted(folders.items()):
-            print("%-28s %4d files %7d lines, longest %d" % (folder, len(counts), sum(counts), max(counts)))
-    print("\n".join(problems + ["sizes: %d files, %d lines, %d functions of median %d, %d over a cap" % (
-        sum(map(len, folders.values())), sum(map(sum, folders.values())), len(lengths),
-        statistics.median(lengths or [0]), len(problems))]))
+            print(
+                "%-28s %4d files %7d lines, longest %d"
+                % (folder, len(counts), sum(counts), max(counts))
+            )
+    print(
+        "\n".join(
+            problems
+            + [
+                "sizes: %d files, %d lines, %d functions of median %d, %d over a cap"
+                % (
+                    sum(map(len, folders.values())),
+                    sum(map(sum, folders.values())),
+                    len(lengths),
+                    statistics.median(lengths or [0]),
+                    len(problems),
+                )
+            ]
+        )
+    )
     return 1 if problems else 0
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-# test_install.py - can somebody else build on it?  Installs into a prefix of its own and compiles, links
-# and runs consumer.c in each way that README.md names: pkg-config, plain flags, CMake; shared and static.
+# test_install.py - can somebody else build on it?  Installs into a prefix of its own and compiles,
+# links and runs consumer.c in each way that README.md names: pkg-config, plain flags, CMake; shared
+# and static.
 import glob
 import os
 import shutil
@@ -35,8 +36,9 @@ def run_consumer(program, **environment):
 
 def cmake():
     """The command; from build/optional where the machine has none."""
-    for path in [shutil.which("cmake")] + glob.glob(os.path.join(
-            tap.BUILD, "optional", "cmake", "cmake", "data", "bin", "cmake")):
+    for path in [shutil.which("cmake")] + glob.glob(
+        os.path.join(tap.BUILD, "optional", "cmake", "cmake", "data", "bin", "cmake")
+    ):
         if path and subprocess.call([path, "--version"], stdout=subprocess.DEVNULL) == 0:
             return path
     return tap.skip("cmake is not installed")
@@ -47,15 +49,23 @@ def build_with_cmake(name, take_in, target, *options):
     os.mkdir(folder)
     with open(os.path.join(folder, "CMakeLists.txt"), "w") as file:
         file.write(CMAKE_PROJECT % (take_in, CONSUMER, target))
-    tap.run(cmake(), "-S", folder, "-B", folder + "/build", "-DCMAKE_PREFIX_PATH=" + PREFIX, *options)
+    tap.run(
+        cmake(), "-S", folder, "-B", folder + "/build", "-DCMAKE_PREFIX_PATH=" + PREFIX, *options
+    )
     tap.run(cmake(), "--build", folder + "/build", "--parallel", "2", timeout=170)
     run_consumer(folder + "/build/consumer")
 
 
 def test_install_puts_every_file_in_its_place():
     make("install", "PREFIX=" + PREFIX)
-    for name in ("bin/deepgemm", "include/deepgemm.h", "lib/libdeepgemm.a", "lib/libdeepgemm.so",
-                 "lib/pkgconfig/deepgemm.pc", "lib/cmake/deepgemm/deepgemm-config.cmake"):
+    for name in (
+        "bin/deepgemm",
+        "include/deepgemm.h",
+        "lib/libdeepgemm.a",
+        "lib/libdeepgemm.so",
+        "lib/pkgconfig/deepgemm.pc",
+        "lib/cmake/deepgemm/deepgemm-config.cmake",
+    ):
         assert os.path.exists(os.path.join(PREFIX, name)), name + " is missing"
     text = open(os.path.join(PREFIX, "lib/pkgconfig/deepgemm.pc")).read()
     assert "@" not in text, text
@@ -73,14 +83,31 @@ def test_install_under_destdir_names_the_prefix_only():
 
 def test_plain_flags_link_the_shared_library():
     program = os.path.join(SCRATCH, "plain-shared")
-    tap.run(*CC, "-I" + PREFIX + "/include", CONSUMER, "-o", program, "-L" + PREFIX + "/lib", "-ldeepgemm")
+    tap.run(
+        *CC,
+        "-I" + PREFIX + "/include",
+        CONSUMER,
+        "-o",
+        program,
+        "-L" + PREFIX + "/lib",
+        "-ldeepgemm"
+    )
     run_consumer(program, LD_LIBRARY_PATH=PREFIX + "/lib")
 
 
 def test_plain_flags_link_the_static_library():
     program = os.path.join(SCRATCH, "plain-static")
-    tap.run(*CC, "-I" + PREFIX + "/include", CONSUMER, "-o", program, PREFIX + "/lib/libdeepgemm.a",
-            "-lm", "-ldl", "-lpthread")
+    tap.run(
+        *CC,
+        "-I" + PREFIX + "/include",
+        CONSUMER,
+        "-o",
+        program,
+        PREFIX + "/lib/libdeepgemm.a",
+        "-lm",
+        "-ldl",
+        "-lpthread"
+    )
     run_consumer(program)
 
 
@@ -119,12 +146,18 @@ def test_cmake_finds_the_installed_static_library():
 
 
 def test_cmake_takes_the_tree_in_as_a_subdirectory():
-    build_with_cmake("subdirectory", "add_subdirectory(%s deepgemm)" % tap.ROOT, "deepgemm::deepgemm")
+    build_with_cmake(
+        "subdirectory", "add_subdirectory(%s deepgemm)" % tap.ROOT, "deepgemm::deepgemm"
+    )
 
 
 def test_cmake_subdirectory_builds_shared_too():
-    build_with_cmake("subdirectory-shared", "add_subdirectory(%s deepgemm)" % tap.ROOT,
-                     "deepgemm::deepgemm", "-DBUILD_SHARED_LIBS=ON")
+    build_with_cmake(
+        "subdirectory-shared",
+        "add_subdirectory(%s deepgemm)" % tap.ROOT,
+        "deepgemm::deepgemm",
+        "-DBUILD_SHARED_LIBS=ON",
+    )
 
 
 if __name__ == "__main__":

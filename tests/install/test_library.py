@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-# test_library.py - what the library promises as a file: which names it exports, what it needs, that its
-# header stands alone, and that the programs printed in the documentation compile and say what they claim.
+# test_library.py - what the library promises as a file: which names it exports, what it needs, that
+# its header stands alone, and that the programs printed in the documentation compile and say what
+# they claim.
 import os
 import re
 import shutil
@@ -40,7 +41,9 @@ def test_only_names_of_ours_are_exported():
 
 def test_exports_and_header_agree():
     assert declared() == exported(), "only in the header: %s; only in the library: %s" % (
-        sorted(declared() - exported()), sorted(exported() - declared()))
+        sorted(declared() - exported()),
+        sorted(exported() - declared()),
+    )
 
 
 def test_library_needs_libc_and_libm_only():
@@ -60,12 +63,22 @@ def test_soname_carries_the_major_version():
 def compile_header(compiler, *flags, extension="c"):
     source = os.path.join(SCRATCH, "header." + extension)
     with open(source, "w") as file:
-        file.write('#include "deepgemm.h"\n#include "deepgemm.h"\n'
-                   "int use(void);\nint use(void)\n{\n"
-                   "    struct dg_tensor t = dg_transposed(dg_matrix(0, DG_F32, 1, 2));\n"
-                   "    return (int)t.shape[0];\n}\n")
-    tap.run(*compiler, *flags, *EVERY_WARNING, "-I" + tap.ROOT + "/include", "-c", source,
-            "-o", os.path.join(SCRATCH, "header.o"))
+        file.write(
+            '#include "deepgemm.h"\n#include "deepgemm.h"\n'
+            "int use(void);\nint use(void)\n{\n"
+            "    struct dg_tensor t = dg_transposed(dg_matrix(0, DG_F32, 1, 2));\n"
+            "    return (int)t.shape[0];\n}\n"
+        )
+    tap.run(
+        *compiler,
+        *flags,
+        *EVERY_WARNING,
+        "-I" + tap.ROOT + "/include",
+        "-c",
+        source,
+        "-o",
+        os.path.join(SCRATCH, "header.o")
+    )
 
 
 def test_header_is_c99():
@@ -77,7 +90,9 @@ def test_header_is_c11():
 
 
 def test_header_is_cxx():
-    compiler = os.environ.get("CXX") or shutil.which("c++") or tap.skip("no C++ compiler is installed")
+    compiler = (
+        os.environ.get("CXX") or shutil.which("c++") or tap.skip("no C++ compiler is installed")
+    )
     for standard in ("-std=c++11", "-std=c++17"):
         compile_header([compiler], standard, extension="cpp")
 
@@ -86,8 +101,19 @@ def run_c(name, source):
     path = os.path.join(SCRATCH, name)
     with open(path + ".c", "w") as file:
         file.write(source)
-    tap.run(*CC, "-Wall", "-Werror", "-I" + tap.ROOT + "/include", path + ".c", "-o", path,
-            os.path.join(tap.BUILD, "libdeepgemm.a"), "-lm", "-ldl", "-lpthread")
+    tap.run(
+        *CC,
+        "-Wall",
+        "-Werror",
+        "-I" + tap.ROOT + "/include",
+        path + ".c",
+        "-o",
+        path,
+        os.path.join(tap.BUILD, "libdeepgemm.a"),
+        "-lm",
+        "-ldl",
+        "-lpthread"
+    )
     return tap.run(path, env=dict(os.environ, DG_BACKEND="cpu")).stdout
 
 
@@ -106,11 +132,22 @@ def test_example_in_the_readme_works():
 def test_commands_and_variables_in_the_documents_exist():
     command = os.path.join(tap.BUILD, "deepgemm")
     known = tap.run(command, "help").stdout + tap.run(command, "info").stdout
-    for name in ("README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/NUMERICS.md", "docs/KERNELS.md"):
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/ARCHITECTURE.md",
+        "docs/NUMERICS.md",
+        "docs/KERNELS.md",
+    ):
         text = read(name)
         for verb in re.findall(r"(?:^|`)deepgemm ([a-z]+)", text, re.MULTILINE):
-            assert re.search(r"^  %s " % verb, known, re.MULTILINE), "%s: deepgemm %s" % (name, verb)
-        for variable in re.findall(r"`(DG_(?:JIT_)?[A-Z_]+[A-Z])`", text) if name == "README.md" else ():
+            assert re.search(r"^  %s " % verb, known, re.MULTILINE), "%s: deepgemm %s" % (
+                name,
+                verb,
+            )
+        for variable in (
+            re.findall(r"`(DG_(?:JIT_)?[A-Z_]+[A-Z])`", text) if name == "README.md" else ()
+        ):
             assert variable in known, "%s: %s" % (name, variable)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# test_tools.py - the tools that judge the tree are judged here: the test runner has to notice every way a
-# program can fail, the include and size checks every kind of violation.
+# test_tools.py - the tools that judge the tree are judged here: the test runner has to notice every
+# way a program can fail, the include and size checks every kind of violation.
 import os
 import shutil
 import sys
@@ -23,7 +23,9 @@ def write(name, text):
 def closing_line(source, *options, status):
     """What the runner says last of one program with this text."""
     program = [write("program.py", source)] if source is not None else []
-    done = tap.run(sys.executable, tap.ROOT + "/tools/run_tests.py", *options, *program, status=status)
+    done = tap.run(
+        sys.executable, tap.ROOT + "/tools/run_tests.py", *options, *program, status=status
+    )
     return done.stdout.splitlines()[-1]
 
 
@@ -82,9 +84,13 @@ def scratch_tree(name, **files):
 
 
 def test_an_include_against_the_table_is_found():
-    tool = scratch_tree("check_layers.py", src__base__a_DOT_h='#include "plan/p.h"\n', src__plan__p_DOT_h="",
-                        src__backend__cpu__c_DOT_c='#include "../sm90/s.h"\n#include "base/a.h"\n',
-                        src__backend__sm90__s_DOT_h="")
+    tool = scratch_tree(
+        "check_layers.py",
+        src__base__a_DOT_h='#include "plan/p.h"\n',
+        src__plan__p_DOT_h="",
+        src__backend__cpu__c_DOT_c='#include "../sm90/s.h"\n#include "base/a.h"\n',
+        src__backend__sm90__s_DOT_h="",
+    )
     text = tap.run(sys.executable, tool, status=1).stdout
     assert "src/base/a.h:1: src/base may not include src/plan/p.h" in text, text
     assert "src/backend/cpu/c.c:1: src/backend/X may not include src/backend/sm90/s.h" in text, text
@@ -92,26 +98,40 @@ def test_an_include_against_the_table_is_found():
 
 
 def test_includes_by_the_table_pass():
-    tool = scratch_tree("check_layers.py", src__base__a_DOT_h="", src__jit__j_DOT_c='#include "base/a.h"\n',
-                        src__backend__cpu__c_DOT_c='#include "c.h"\n#include "base/a.h"\n',
-                        src__backend__cpu__c_DOT_h="")
+    tool = scratch_tree(
+        "check_layers.py",
+        src__base__a_DOT_h="",
+        src__jit__j_DOT_c='#include "base/a.h"\n',
+        src__backend__cpu__c_DOT_c='#include "c.h"\n#include "base/a.h"\n',
+        src__backend__cpu__c_DOT_h="",
+    )
     assert "0 violations" in tap.run(sys.executable, tool).stdout
 
 
 def test_long_files_and_functions_are_found_unless_waived():
     long_function = "int f(void)\n{\n" + "    g();\n" * 100 + "}\n"
-    tool = scratch_tree("size_report.py", a_DOT_c=long_function, b_DOT_c="\n" * 601,
-                        c_DOT_c="// size waiver: a table\n" + "\n" * 601)
+    tool = scratch_tree(
+        "size_report.py",
+        a_DOT_c=long_function,
+        b_DOT_c="\n" * 601,
+        c_DOT_c="// size waiver: a table\n" + "\n" * 601,
+    )
     text = tap.run(sys.executable, tool, status=1).stdout
     assert "a.c:2: a function of 102 lines" in text and "b.c: 601 lines" in text, text
     assert "c.c" not in text and "2 over a cap" in text, text
 
 
 def test_without_a_package_index_the_setup_says_so_and_goes_on():
-    environment = dict(os.environ, PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_CONFIG_FILE=os.devnull)
+    environment = dict(
+        os.environ, PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_CONFIG_FILE=os.devnull
+    )
     environment.pop("PIP_FIND_LINKS", None)
-    done = tap.run(sys.executable, tap.ROOT + "/tools/optional_packages.py", SCRATCH + "/optional",
-                   env=environment)
+    done = tap.run(
+        sys.executable,
+        tap.ROOT + "/tools/optional_packages.py",
+        SCRATCH + "/optional",
+        env=environment,
+    )
     assert "skip" in done.stdout, done.stdout
 
 
