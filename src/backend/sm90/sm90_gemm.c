@@ -211,7 +211,9 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
     const int64_t rows_m = (int64_t)c->block_m * c->cluster_m,
                   rows_n = (int64_t)c->block_n * c->cluster_n;
     const int64_t element = p->d_type == DG_F32 ? 4 : 2;
-    const int d_tma = is_aligned(args->d.data, map_stride(args->d.row_stride * element, p->m));
+    // TMA writes whole 16-byte units: the last of a row must not reach into the gap after it.
+    const int d_tma = is_aligned(args->d.data, map_stride(args->d.row_stride * element, p->m)) &&
+                      p->n * element % 16 == 0;
     *out = (struct dg_sm90_gemm_args){
         .sfa = args->sfa.data,
         .sfb = args->sfb.data,
