@@ -452,6 +452,18 @@ DG_DEVICE void init_barriers(u32 smem)
     }
 }
 
+// The copy engine's first use of a descriptor would wait for it.
+DG_DEVICE void prefetch_maps(const struct dg_sm90_maps *maps)
+{
+    dg_prefetch_tensormap(&maps->a);
+    dg_prefetch_tensormap(&maps->b);
+    if (DG_SCALES_TMA) {
+        dg_prefetch_tensormap(&maps->sfa);
+        dg_prefetch_tensormap(&maps->sfb);
+    }
+    dg_prefetch_tensormap(&maps->d);
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     DG_ENTRY(const __grid_constant__ struct dg_sm90_gemm_args args, const __grid_constant__ struct dg_sm90_maps maps)
 {
@@ -461,6 +473,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     const int num_units = args.units_m * args.units_n;
     struct slot slot = {0, 0};
 
+    if (threadIdx.x == 128 * DG_MATH_GROUPS)
+        prefetch_maps(&maps);
     init_barriers(smem);
     dg_griddepcontrol_wait();
     if (warp >= 4 * DG_MATH_GROUPS) {
