@@ -68,6 +68,10 @@ check-kernels: optional $(CHECKER)  ## every kernel variant through NVRTC 13 and
 	    $(CHECKER) --cache $(BUILD)/kernel-cache $$nvrtc
 gpu-test: all $(GPU_TESTS)  ## the tests on a GPU; elsewhere they skip and say why
 	@$(RUN_TESTS) --jobs 1 --timeout 570 --may-skip $(GPU_TESTS)
+SANITIZER ?= compute-sanitizer
+gpu-sanitize: $(BUILD)/tests/gpu/test_gpu_families  ## one problem of each kind under memcheck, racecheck, synccheck
+	@for tool in memcheck racecheck synccheck; do echo "$$tool:"; \
+	    $(SANITIZER) --tool $$tool --error-exitcode 9 $< || exit 1; done
 
 check: test check-layers check-size check-format check-tidy  ## test, include rules, sizes, format, tidy
 check-layers:  ## who includes whom, against the table in docs/ARCHITECTURE.md

@@ -335,7 +335,8 @@ static bool lane_compare(struct lane *lane, const struct random_problem *r)
 }
 
 // The whole way of one problem.
-static bool lane_try(struct lane *lane, const struct dg_problem *problem, uint64_t seed, int flags)
+__attribute__((unused)) static bool lane_try(struct lane *lane, const struct dg_problem *problem,
+                                             uint64_t seed, int flags)
 {
     struct random_problem r;
     struct on_device at;

@@ -5,13 +5,9 @@
 //     test_gpu_gemm [COUNT [FIRST_SEED]]     2000 problems, seeds from 1; $DG_TEST_SCALE makes it fewer
 //
 // A problem follows from its seed alone: `test_gpu_gemm 1 SEED` repeats what failed.
-#include "device.h"
+#include "crowd.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <unistd.h>
-
-enum { COUNT = 2000, MAX_LANES = 16, MAX_REPORTED = 5 };
+enum { COUNT = 2000 };
 
 static int64_t count = COUNT, first_seed = 1;
 
@@ -77,57 +73,18 @@ static bool try_seed(struct lane *lane, uint64_t seed)
     return false;
 }
 
-// ---- on many threads ------------------------------------------------------------------------------
-
-struct crowd {
-    atomic_llong next, done;
-    atomic_int failures;
-    pthread_mutex_t lock; // of the output
-};
-
-static void report(struct crowd *crowd, struct lane *lane)
+static bool try_index(struct lane *lane, int64_t index)
 {
-    pthread_mutex_lock(&crowd->lock);
-    if (atomic_fetch_add(&crowd->failures, 1) < MAX_REPORTED)
-        printf("# %s\n", lane->failure);
-    pthread_mutex_unlock(&crowd->lock);
-    lane->failure[0] = 0;
-}
-
-static void *lane_main(void *argument)
-{
-    struct crowd *crowd = argument;
-    struct lane lane;
-    if (!lane_open(&lane, NULL))
-        report(crowd, &lane);
-    else
-        for (int64_t i; (i = atomic_fetch_add(&crowd->next, 1)) < count &&
-                        atomic_load(&crowd->failures) < MAX_REPORTED;)
-            if (try_seed(&lane, (uint64_t)(first_seed + i)))
-                atomic_fetch_add(&crowd->done, 1);
-            else
-                report(crowd, &lane);
-    lane_close(&lane);
-    return NULL;
+    return try_seed(lane, (uint64_t)(first_seed + index));
 }
 
 static void test_random_problems(void)
 {
-    struct crowd crowd = {.lock = PTHREAD_MUTEX_INITIALIZER};
-    pthread_t threads[MAX_LANES];
-    const int64_t cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    const int num_lanes = (int)(cpus < 1 ? 1 : cpus > MAX_LANES ? MAX_LANES : cpus);
     const double begin = cli_seconds();
-    for (int i = 0; i < num_lanes; i++)
-        CHECK(!pthread_create(&threads[i], NULL, lane_main, &crowd), "thread %d", i);
-    for (int i = 0; i < num_lanes; i++)
-        pthread_join(threads[i], NULL);
-    printf("# %lld problems, seeds %lld to %lld, %d threads, %.1f s\n",
-           (long long)atomic_load(&crowd.done), (long long)first_seed,
-           (long long)(first_seed + count - 1), num_lanes, cli_seconds() - begin);
-    CHECK(atomic_load(&crowd.failures) == 0, "%d problems failed", atomic_load(&crowd.failures));
-    CHECK(atomic_load(&crowd.done) == count, "%lld of %lld", (long long)atomic_load(&crowd.done),
-          (long long)count);
+    const int64_t right = crowd_run(try_index, count, 0, NULL);
+    printf("# %lld problems, seeds %lld to %lld, %.1f s\n", (long long)right, (long long)first_seed,
+           (long long)(first_seed + count - 1), cli_seconds() - begin);
+    CHECK(right == count, "%lld of %lld problems are right", (long long)right, (long long)count);
 }
 
 // ---- nothing to multiply --------------------------------------------------------------------------

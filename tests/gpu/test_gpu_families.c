@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+// test_gpu_families.c - one small problem for each kind of kernel, layout and output, with the data and the
+// check of `deepgemm run --check`.  Quick enough to run under compute-sanitizer (make gpu-sanitize), and
+// every operand has memory of its own, so that its memcheck sees the first byte too many.
+#include "../../cli/gpu.h"
+#include "../harness.h"
+
+// Bounded to a few SMs, a CTA works on several tiles and large tiles pay off.
+static const struct family {
+    const char *line;
+    int num_sms; // 0: all
+} families[] = {
+    // sizes: one element, tails in every direction, tall, wide, deep
+    {"fp8_gemm_nt m=1 n=1 k=1", 0},
+    {"fp8_gemm_nt m=1 n=576 k=1024 sfa_layout=mn", 0},
+    {"fp8_gemm_nt m=33 n=200 k=300 sfa_layout=mn lda=304 ldb=304", 0},
+    {"fp8_gemm_nt m=64 n=264 k=2048 sfa_layout=mn", 0},
+    {"fp8_gemm_nt m=129 n=392 k=640 sfa_layout=mn", 3},
+    {"fp8_gemm_nt m=700 n=72 k=272 sfa_layout=mn", 5},
+    {"fp8_gemm_nt m=512 n=512 k=384 sfa_layout=mn", 4},
+    {"fp8_gemm_nt m=600 n=600 k=256 sfa_layout=mn lda=272 ldd=616", 2},
+    {"fp8_gemm_nt m=300 n=1100 k=512 sfa_layout=mn", 1},
+    // scales: as rows, MN-major without padding, packed, of single columns of B
+    {"fp8_gemm_nt m=100 n=300 k=400", 0},
+    {"fp8_gemm_nt m=101 n=300 k=400 sfa_layout=mn", 0},
+    {"fp8_gemm_nt m=100 n=300 k=1040 sf=ue8m0", 0},
+    {"fp8_gemm_nt m=100 n=300 k=1040 sf=ue8m0 sfa_layout=mn", 0},
+    {"fp8_gemm_nt m=132 n=260 k=400 sfb=1 sfa_layout=mn sfb_layout=mn", 0},
+    {"fp8_gemm_nt m=133 n=261 k=400 sfb=1", 3},
+    {"fp8_gemm_nt m=132 n=260 k=1040 sfb=1 sf=ue8m0 sfa_layout=mn sfb_layout=mn out=fp32", 2},
+    // outputs: FP32, C of either kind, rows that TMA cannot store
+    {"fp8_gemm_nt m=200 n=300 k=400 sfa_layout=mn out=fp32", 2},
+    {"fp8_gemm_nt m=200 n=300 k=400 sfa_layout=mn out=fp32 c=inplace", 2},
+    {"fp8_gemm_nt m=256 n=384 k=400 sfb=1 sfa_layout=mn sfb_layout=mn out=fp32 c=inplace", 3},
+    {"fp8_gemm_nt m=200 n=300 k=400 sfa_layout=mn c=inplace", 2},
+    {"fp8_gemm_nt m=200 n=303 k=400 c=separate", 2},
+    {"fp8_gemm_nt m=77 n=99 k=130 out=fp32 c=separate ldd=101 lda=144 ldb=144", 0},
+    // operands that are copied K-major first
+    {"fp8_gemm_tn m=130 n=260 k=390", 0},
+    {"fp8_gemm_tt m=128 n=256 k=257 out=fp32", 0},
+    {"fp8_gemm_nn m=100 n=300 k=400 sfb=1 sf=ue8m0", 0},
+    {"fp8_gemm_nt m=50 n=70 k=131 lda=135 ldb=133", 0},
+    // nothing to multiply
+    {"fp8_gemm_nt m=40 n=50 k=0 c=separate", 0},
+    {"fp8_gemm_nt m=40 n=50 k=0 out=fp32 ldd=60", 0},
+    {"fp8_gemm_nt m=0 n=50 k=10", 0},
+};
+
+static dg_context *cpu, *oracle, *context;
+static struct cli_gpu gpu;
+static char failure[1024];
+
+static bool fail(const char *line, const char *text)
+{
+    snprintf(failure, sizeof failure, "%.300s: %.700s", line, text);
+    return false;
+}
+
+// Runs the problem on the device and brings D back into `data`.
+static bool run(const struct dg_problem *problem, struct cli_data *data)
+{
+    struct cli_gpu_data copy;
+    struct dg_gemm_options options = DG_GEMM_OPTIONS;
+    if (cli_gpu_upload(&gpu, data, &copy) != DG_OK)
+        return false;
+    const bool is_done =
+        cli_gpu_workspace(&gpu, context, problem, &options) == DG_OK &&
+        cli_call(context, problem, &copy.operands, &options, gpu.stream) == DG_OK &&
+        gpu.cuda->cuStreamSynchronize(gpu.stream) == CUDA_SUCCESS &&
+        cli_gpu_fetch_d(&gpu, data, &copy) == DG_OK;
+    cli_gpu_workspace_free(&gpu, &options);
+    cli_gpu_data_free(&gpu, &copy);
+    return is_done;
+}
+
+static bool try_family(const struct family *family, uint64_t seed)
+{
+    struct dg_problem problem;
+    struct cli_data data;
+    struct cli_check check;
+    if (dg_problem_parse(family->line, &problem) != DG_OK ||
+        dg_context_set_num_sms(context, family->num_sms) != DG_OK ||
+        cli_data_create(&data, &problem, seed, cpu) != DG_OK)
+        return fail(family->line, dg_last_error());
+    const bool is_done =
+        run(&problem, &data) && cli_check(&data, oracle, true, 1e9, &check) == DG_OK;
+    cli_data_free(&data);
+    return is_done ? !check.failure[0] || fail(family->line, check.failure)
+                   : fail(family->line, dg_last_error());
+}
+
+static dg_context *open_backend(const char *backend)
+{
+    struct dg_context_options options = DG_CONTEXT_OPTIONS;
+    options.backend = backend;
+    dg_context *opened;
+    return dg_context_create(&opened, &options) ? NULL : opened;
+}
+
+static void test_one_problem_of_each_kind(void)
+{
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        CHECK(try_family(&families[i], i + 1), "%s", failure);
+}
+
+int main(void)
+{
+    context = open_backend("sm90");
+    if (!context) {
+        printf("%s\n", dg_last_error());
+        return strstr(dg_last_error(), "cannot run here") ? 77 : 1;
+    }
+    cpu = open_backend("cpu");
+    oracle = open_backend("oracle");
+    if (!cpu || !oracle || cli_gpu_open(&gpu, -1) != DG_OK)
+        return printf("Bail out! %s\n", dg_last_error()), 1;
+    RUN(test_one_problem_of_each_kind);
+    cli_gpu_close(&gpu);
+    dg_context_destroy(context);
+    dg_context_destroy(cpu);
+    dg_context_destroy(oracle);
+    return harness_end();
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+// test_gpu_tiles.c - every kernel that a plan can name, whatever the planner chooses for which size: each
+// is put into a plan by hand, with a grid so small that its CTAs work on several tiles.
+#include "crowd.h"
+
+#include "backend/sm90/sm90_kernel.h"
+#include "backend/sm90/sm90_plan.h"
+
+#include "backend/backend.h"
+
+extern const struct dg_backend dg_sm90_backend;
+
+enum { MAX_KERNELS = 1024, TILES_AT_ONCE = 3 };
+
+static struct dg_sm90_kernel kernels[MAX_KERNELS];
+static int num_kernels;
+static struct dg_device device;
+static void *state;
+
+static dg_status collect(void *user, const struct dg_sm90_kernel *kernel)
+{
+    if (num_kernels == MAX_KERNELS)
+        return dg_fail(DG_INTERNAL, "more than %d kernels", MAX_KERNELS);
+    kernels[num_kernels++] = *kernel;
+    return DG_OK;
+}
+
+// Two or three tiles and a tail in each direction, more blocks of k than the ring has slots.
+static struct dg_problem problem_for(const struct dg_sm90_kernel *kernel)
+{
+    const struct dg_sm90_config *c = &kernel->config;
+    struct dg_problem p;
+    memset(&p, 0, sizeof p);
+    p.op = DG_OP_FP8_GEMM_NT;
+    p.m = (c->cluster_m + 1) * c->block_m + 13;
+    p.n = (c->cluster_n + 1) * c->block_n + 21;
+    p.k = 128 * c->num_stages + 40;
+    p.lda = p.ldb = (p.k + 15) / 16 * 16;
+    p.ldd = (p.n + 7) / 8 * 8;
+    p.d_type = kernel->d_fp32 ? DG_F32 : DG_BF16;
+    p.c_mode = kernel->d_fp32 ? DG_C_IN_PLACE : DG_C_SEPARATE;
+    p.sf_type = kernel->sf_packed ? DG_UE8M0X4 : DG_F32;
+    p.sfb_block_n = kernel->sfb_block_n;
+    p.sfa_major = kernel->scales_tma ? DG_MN_MAJOR : DG_K_MAJOR;
+    p.sfb_major = kernel->scales_tma && p.sfb_block_n == 1 ? DG_MN_MAJOR : DG_K_MAJOR;
+    return p;
+}
+
+// The plan of a problem with another kernel's tile.
+static dg_status plan_with(const struct dg_sm90_config *c, const struct dg_problem *problem,
+                           struct dg_plan *plan)
+{
+    const int64_t tiles_m = (problem->m + c->block_m - 1) / c->block_m,
+                  tiles_n = (problem->n + c->block_n - 1) / c->block_n;
+    const int64_t units =
+        (tiles_m + c->cluster_m - 1) / c->cluster_m * ((tiles_n + c->cluster_n - 1) / c->cluster_n);
+    const int64_t most = units < TILES_AT_ONCE ? units : TILES_AT_ONCE;
+    DG_TRY(dg_plan_make(dg_sm90_plan, problem, &device, plan));
+    plan->sm90 = *c;
+    plan->num_ctas = (int32_t)(most * c->cluster_m * c->cluster_n);
+    plan->band = units > 4 ? 2 : 1;
+    return DG_OK;
+}
+
+static struct dg_matrix_view view(const struct dg_tensor *tensor)
+{
+    return (struct dg_matrix_view){tensor->data, tensor->stride[0], tensor->stride[1]};
+}
+
+static bool call(struct lane *lane, const struct dg_sm90_kernel *kernel,
+                 const struct random_problem *r, const struct on_device *at)
+{
+    const struct cli_operands *o = &at->operands;
+    const struct dg_gemm_args args = {
+        .a = view(&o->a.values),
+        .b = view(&o->b.values),
+        .sfa = view(&o->a.scales),
+        .sfb = view(&o->b.scales),
+        .c = view(&o->c),
+        .d = view(&o->d),
+        .stream = lane->gpu.stream,
+    };
+    struct dg_problem complete;
+    struct dg_plan plan;
+    return (dg_problem_complete(&r->problem, &complete) == DG_OK &&
+            plan_with(&kernel->config, &complete, &plan) == DG_OK &&
+            dg_sm90_backend.gemm(state, &complete, &plan, &args) == DG_OK) ||
+           lane_fail(lane, "%s", dg_last_error());
+}
+
+static bool try_kernel(struct lane *lane, int64_t index)
+{
+    const struct dg_sm90_kernel *kernel = &kernels[index];
+    const struct dg_problem problem = problem_for(kernel);
+    struct random_problem r;
+    struct on_device at;
+    lane->used = 0;
+    random_problem_make(&r, &problem, (uint64_t)index + 1, RANDOM_PADDED_SCALES);
+    const bool is_right = lane_put(lane, &r, &at) && call(lane, kernel, &r, &at) &&
+                          lane_get(lane, &r, &at) && lane_compare(lane, &r);
+    random_problem_free(&r);
+    if (!is_right) {
+        const size_t length = strlen(lane->failure);
+        lane->failure[length] = ' ';
+        dg_sm90_kernel_text(kernel, lane->failure + length + 1, sizeof lane->failure - length - 1);
+    }
+    return is_right;
+}
+
+static void test_every_kernel(void)
+{
+    const struct dg_context_options options = DG_CONTEXT_OPTIONS;
+    const struct dg_log log = {0};
+    CHECK(dg_sm90_enumerate(collect, NULL) == DG_OK, "%s", dg_last_error());
+    CHECK(dg_sm90_backend.open(&options, &log, &device, &state) == DG_OK, "%s", dg_last_error());
+    const int64_t right = crowd_run(try_kernel, num_kernels, 0, NULL);
+    dg_sm90_backend.close(state);
+    printf("# %lld kernels\n", (long long)right);
+    CHECK(right == num_kernels, "%lld of %d kernels are right", (long long)right, num_kernels);
+}
+
+int main(void)
+{
+    need_gpu();
+    RUN(test_every_kernel);
+    return harness_end();
+}
