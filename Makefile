@@ -137,6 +137,6 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 -include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(TESTS:%=%.d) $(GPU_TESTS:%=%.d) $(EXAMPLES:%=%.d) $(CHECKER).d
-.PHONY: all run bench test optional check-kernels gpu-test check check-layers check-size check-format \
-    check-tidy asan tsan sanitized fuzz fuzzers install uninstall print-version clean help
+.PHONY: all run bench test optional check-kernels gpu-test gpu-sanitize check check-layers check-size \
+    check-format check-tidy asan tsan sanitized fuzz fuzzers install uninstall print-version clean help
 .SECONDARY:
