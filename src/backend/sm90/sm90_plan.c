@@ -164,6 +164,7 @@ dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device 
     const struct dg_sm90_winner *winner = dg_sm90_winner(problem, device);
     const struct dg_sm90_config *best = NULL;
     double least = INFINITY;
+    int is_measured = 0;
     DG_TRY(check_sizes(problem));
     for (int i = 0; i < tiles.count; i++) {
         const struct dg_sm90_config *tile = &tiles.list[i];
@@ -175,7 +176,7 @@ dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device 
             tile->cluster_m == winner->cluster_m && tile->cluster_n == winner->cluster_n;
         const double us = cost(tile, problem, device);
         if (us < least || is_winner)
-            least = us, best = tile;
+            least = us, best = tile, is_measured = is_winner;
         if (is_winner)
             break;
     }
@@ -191,7 +192,7 @@ dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device 
     plan->workspace_bytes = (plan->repack_a ? repacked_bytes(problem->m, problem->k) : 0) +
                             (plan->repack_b ? repacked_bytes(problem->n, problem->k) : 0);
     snprintf(plan->why, sizeof plan->why, "%s of %d tiles, %lld wave%s on %d SMs",
-             winner ? "measured winner" : "least predicted time", tiles.count,
+             is_measured ? "measured winner" : "least predicted time", tiles.count,
              (long long)grid.waves, grid.waves == 1 ? "" : "s", device->num_sms);
     return DG_OK;
 }
