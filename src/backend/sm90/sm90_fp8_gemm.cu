@@ -63,6 +63,9 @@ enum {
     SHARERS = DG_CLUSTER_M + DG_CLUSTER_N - 1,   // CTAs whose loads land in one CTA, itself included
     ACC = DG_BLOCK_N / 2,                        // accumulators of a thread for one m64 piece
     THREADS = 128 * (DG_MATH_GROUPS + 1),
+    // One lane speaks for its warp, but the scale warps write by ordinary copies over what the lanes have
+    // read: there each lane speaks for itself, so that racecheck can follow.
+    ALL_LANES_RELEASE = !DG_SCALES_TMA && CLUSTER == 1,
     SCALE_THREADS = 96, // all of the last warpgroup but the loader warp
     // A tile's first column lies at a multiple of this inside a 128-column block of B's scales; 128 when
     // no tile crosses a boundary at a place that depends on the tile
@@ -241,7 +244,7 @@ DG_DEVICE void release_slot(u32 empty)
     const u32 lane = threadIdx.x % 32;
     const u32 share_m = cluster_rank() % DG_CLUSTER_M, share_n = cluster_rank() / DG_CLUSTER_M;
     __syncwarp(); // all lanes have read their scales
-    if (CLUSTER == 1 && lane == 0)
+    if (CLUSTER == 1 && (lane == 0 || ALL_LANES_RELEASE))
         dg_mbarrier_arrive(empty);
     if (CLUSTER > 1 && lane < SHARERS)
         dg_mbarrier_arrive_cluster(empty, lane < DG_CLUSTER_N ? lane * DG_CLUSTER_M + share_m
@@ -440,7 +443,8 @@ DG_DEVICE void init_barriers(u32 smem)
     if (threadIdx.x == 0) {
         for (int i = 0; i < DG_NUM_STAGES; i++) {
             dg_mbarrier_init(smem + FULL_AT + i * 8, DG_SCALES_TMA ? 1 : 1 + SCALE_THREADS);
-            dg_mbarrier_init(smem + EMPTY_AT + i * 8, 4 * DG_MATH_GROUPS * SHARERS);
+            dg_mbarrier_init(smem + EMPTY_AT + i * 8,
+                             ALL_LANES_RELEASE ? 128 * DG_MATH_GROUPS : 4 * DG_MATH_GROUPS * SHARERS);
         }
         dg_fence_mbarrier_init();
     }
