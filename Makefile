@@ -68,6 +68,8 @@ check-kernels: optional $(CHECKER)  ## every kernel variant through NVRTC 13 and
 	    $(CHECKER) --cache $(BUILD)/kernel-cache $$nvrtc
 gpu-test: all $(GPU_TESTS)  ## the tests on a GPU; elsewhere they skip and say why
 	@$(RUN_TESTS) --jobs 1 --timeout 570 --may-skip $(GPU_TESTS)
+update-plans: $(BUILD)/tests/unit/test_sm90_plan  ## golden plans anew, after a change to the planner
+	@$< --update
 SANITIZER ?= compute-sanitizer
 gpu-sanitize: $(BUILD)/tests/gpu/test_gpu_families  ## one problem of each kind under memcheck, racecheck, synccheck
 	@for tool in memcheck racecheck synccheck; do echo "$$tool:"; \
@@ -137,6 +139,7 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 -include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(TESTS:%=%.d) $(GPU_TESTS:%=%.d) $(EXAMPLES:%=%.d) $(CHECKER).d
-.PHONY: all run bench test optional check-kernels gpu-test gpu-sanitize check check-layers check-size \
-    check-format check-tidy asan tsan sanitized fuzz fuzzers install uninstall print-version clean help
+.PHONY: all run bench test optional check-kernels gpu-test gpu-sanitize update-plans check \
+    check-layers check-size check-format check-tidy asan tsan sanitized fuzz fuzzers install uninstall \
+    print-version clean help
 .SECONDARY:

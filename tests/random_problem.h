@@ -31,6 +31,7 @@ enum {
     RANDOM_POISON = 0xff,
     RANDOM_ODD_ADDRESSES = 1, // flag: a and b start anywhere, not at multiples of 256 bytes
     RANDOM_PADDED_SCALES = 2, // flag: strides of scales are multiples of 16 bytes
+    RANDOM_DENSE_SCALES = 4,  // flag: scales have no gaps
 };
 
 struct random_buffer {
@@ -231,7 +232,8 @@ static inline void random_make_scales(struct random_problem *r, struct random_bu
                                       int64_t rows, dg_major major, int64_t *ld, int flags)
 {
     const int64_t words = random_sf_words(r);
-    *ld = (major == DG_K_MAJOR ? words : rows) + random_range(&r->state, 0, 3);
+    const int64_t gap = random_range(&r->state, 0, 3);
+    *ld = (major == DG_K_MAJOR ? words : rows) + (flags & RANDOM_DENSE_SCALES ? 0 : gap);
     if (flags & RANDOM_PADDED_SCALES)
         *ld = (*ld + 3) / 4 * 4;
     random_allocate(buffer, 4, rows, words, major == DG_K_MAJOR ? *ld : 1,

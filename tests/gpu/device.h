@@ -21,6 +21,7 @@ struct lane {
     struct cli_gpu gpu; // current for the thread from lane_open() to lane_close()
     dg_context *context, *oracle;
     bool owns_context;
+    bool is_aligned; // all buffers begin at multiples of 256 bytes
     CUdeviceptr arena;
     size_t used;
     char failure[1024]; // "" while all is well
@@ -208,7 +209,8 @@ static bool lane_put(struct lane *lane, struct random_problem *r, struct on_devi
         return lane_fail(lane, "%s", dg_last_error());
     for (int i = 0; i < ON_BUFFERS; i++) {
         const size_t bytes = RANDOM_PROBLEM_TOTAL(*buffers[i]);
-        at->memory[i] = lane_take(lane, bytes, draw_shift(&complete, i, &state));
+        const size_t shift = draw_shift(&complete, i, &state);
+        at->memory[i] = lane_take(lane, bytes, lane->is_aligned ? 0 : shift);
         if (!lane_copy_in(lane, at->memory[i], buffers[i]->memory, bytes))
             return false;
     }

@@ -163,6 +163,74 @@ static void test_default_backend_is_this_one(void)
     dg_context_destroy(context);
 }
 
+// ---- what dg_prepare makes ready ------------------------------------------------------------------
+
+static void count_kernels(void *user, dg_log_level level, const char *text)
+{
+    *(int *)user += strstr(text, ": loaded in ") != NULL;
+}
+
+// A context that counts the kernels it loads.
+static dg_context *open_counting(int *loaded)
+{
+    struct dg_context_options options = DG_CONTEXT_OPTIONS;
+    dg_context *context;
+    options.backend = "sm90";
+    options.log = count_kernels;
+    options.log_user = loaded;
+    options.log_level = DG_LOG_DEBUG;
+    return dg_context_create(&context, &options) ? NULL : context;
+}
+
+static bool try_prepared(struct lane *lane, const char *line, int flags)
+{
+    dg_context *const used = lane->context;
+    struct dg_problem problem;
+    int loaded = 0;
+    lane->context = open_counting(&loaded);
+    bool is_right = lane->context && dg_problem_parse(line, &problem) == DG_OK &&
+                    dg_prepare(lane->context, &problem) == DG_OK;
+    const int prepared = loaded;
+    is_right = is_right && lane_try(lane, &problem, 1, flags);
+    dg_context_destroy(lane->context);
+    lane->context = used;
+    if (!is_right)
+        return lane_fail(lane, "%s: %s", line, dg_last_error());
+    return (prepared > 0 && loaded == prepared) ||
+           lane_fail(lane, "%s, scales %s: %d kernels were prepared, the call needed %d more", line,
+                     flags == RANDOM_PADDED_SCALES ? "padded" : "not padded", prepared,
+                     loaded - prepared);
+}
+
+// Scales without gaps or padded to 16 bytes: their strides are no part of a problem.
+static void test_prepare_makes_ready_what_a_call_needs(void)
+{
+    static const char *const some[] = {
+        "fp8_gemm_nt m=128 n=256 k=512 sfa_layout=mn",
+        "fp8_gemm_nt m=127 n=256 k=512 sfa_layout=mn",
+        "fp8_gemm_nt m=128 n=300 k=1152 sfa_layout=mn",
+        "fp8_gemm_nt m=128 n=300 k=1152 sfa_layout=mn sfb_layout=mn",
+        "fp8_gemm_nt m=1 n=256 k=512",
+        "fp8_gemm_nt m=1 n=100 k=512 sf=ue8m0",
+        "fp8_gemm_nt m=64 n=300 k=128",
+        "fp8_gemm_nt m=65 n=300 k=512 sf=ue8m0",
+        "fp8_gemm_nt m=64 n=300 k=256 sfb=1",
+        "fp8_gemm_nt m=64 n=301 k=256 sfb=1 sfa_layout=mn sfb_layout=mn",
+        "fp8_gemm_nt m=2000 n=2001 k=512 sfb=1 sfa_layout=mn sfb_layout=mn",
+        "fp8_gemm_nt m=2048 n=2112 k=640 sfa_layout=mn",
+        "fp8_gemm_tn m=100 n=60 k=200",
+        "fp8_gemm_nt m=30 n=40 k=0",
+    };
+    struct lane lane;
+    bool is_right = lane_open(&lane, NULL);
+    lane.is_aligned = true;
+    for (size_t i = 0; i < 2 * sizeof some / sizeof *some && is_right; i++)
+        is_right =
+            try_prepared(&lane, some[i / 2], i % 2 ? RANDOM_PADDED_SCALES : RANDOM_DENSE_SCALES);
+    lane_close(&lane);
+    CHECK(is_right, "%s", lane.failure);
+}
+
 // ---- strides that no problem line can say ---------------------------------------------------------
 
 // All rows of A are one row (stride 0), or overlap: the result is that of the rows written out.
@@ -201,6 +269,7 @@ int main(void)
     RUN(test_thread_without_a_cuda_context);
     RUN(test_two_contexts_on_one_device);
     RUN(test_made_and_ended_many_times);
+    RUN(test_prepare_makes_ready_what_a_call_needs);
     RUN(test_default_backend_is_this_one);
     RUN(test_rows_of_a_that_overlap);
     return harness_end();

@@ -243,6 +243,19 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
     };
 }
 
+static dg_status describe_fill(void *user, struct dg_jit_request *request)
+{
+    request->name = "sm90_fill";
+    request->arch = 90;
+    return DG_OK;
+}
+
+static dg_status fill_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
+{
+    static const char key[] = "sm90_fill";
+    return dg_jit_get(state->jit, key, sizeof key, describe_fill, NULL, kernel);
+}
+
 static dg_status get_kernel(struct dg_sm90_state *state, struct dg_sm90_kernel *kernel,
                             struct dg_jit_kernel *found)
 {
@@ -260,21 +273,57 @@ static dg_status plan_any_layout(const struct dg_sm90_state *state,
     return dg_sm90_plan(&other, &device, plan);
 }
 
+// Strides of scales are no part of a problem: may TMA take them when they have no gaps or rows padded to
+// 16 bytes, and may it not?
+static void expect_scales(const struct dg_problem *p, int *by_tma, int *any_layout)
+{
+    const int64_t blocks = (p->k + 127) / 128,
+                  rows_b = (p->n + p->sfb_block_n - 1) / p->sfb_block_n;
+    const int64_t words = p->sf_type == DG_UE8M0X4 ? (blocks + 3) / 4 : blocks;
+    const int a_may = p->m == 1 || words == 1 || p->sfa_major == DG_MN_MAJOR;
+    const int a_does = words == 1 || (p->m > 1 && p->sfa_major == DG_MN_MAJOR && p->m % 4 == 0);
+    int b_may, b_does;
+    if (p->sfb_block_n == 1) {
+        b_may = p->n == 1 || words == 1 || p->sfb_major == DG_MN_MAJOR;
+        b_does = words == 1 || (p->n > 1 && p->sfb_major == DG_MN_MAJOR && p->n % 4 == 0);
+    } else {
+        b_may = rows_b == 1 || words == 1 || p->sfb_major == DG_K_MAJOR;
+        b_does = rows_b == 1 || (p->sfb_major == DG_K_MAJOR && words % 4 == 0);
+    }
+    *by_tma = a_may && b_may;
+    *any_layout = !(a_does && b_does);
+}
+
+static dg_status prepare_gemm(struct dg_sm90_state *state, const struct dg_problem *problem,
+                              const struct dg_plan *plan)
+{
+    int by_tma, any_layout;
+    struct dg_jit_kernel found;
+    struct dg_plan other = *plan;
+    struct dg_sm90_kernel kernel = dg_sm90_kernel_of(problem, plan);
+    const int hopes_for_tma = kernel.scales_tma;
+    expect_scales(problem, &by_tma, &any_layout);
+    kernel.scales_tma = 1;
+    if (by_tma)
+        DG_TRY(get_kernel(state, &kernel, &found));
+    if (!any_layout)
+        return DG_OK;
+    if (hopes_for_tma)
+        DG_TRY(plan_any_layout(state, problem, &other));
+    kernel.config = other.sm90;
+    kernel.scales_tma = 0;
+    return get_kernel(state, &kernel, &found);
+}
+
 dg_status dg_sm90_prepare(struct dg_sm90_state *state, const struct dg_problem *problem,
                           const struct dg_plan *plan)
 {
+    struct dg_jit_kernel found;
+    if (plan->kernel == DG_KERNEL_FILL)
+        return problem->c_mode == DG_C_IN_PLACE ? DG_OK : fill_kernel(state, &found);
     if (plan->kernel != DG_KERNEL_SM90_GEMM)
         return DG_OK;
-    struct dg_jit_kernel found;
-    struct dg_sm90_kernel kernel = dg_sm90_kernel_of(problem, plan);
-    DG_TRY(get_kernel(state, &kernel, &found));
-    if (kernel.scales_tma && problem->m % 4) { // rows of scales may be padded for TMA, or not
-        struct dg_plan other = *plan;
-        DG_TRY(plan_any_layout(state, problem, &other));
-        kernel.config = other.sm90;
-        kernel.scales_tma = 0;
-        DG_TRY(get_kernel(state, &kernel, &found));
-    }
+    DG_TRY(prepare_gemm(state, problem, plan));
     return plan->repack_a || plan->repack_b ? repack_kernel(state, &found) : DG_OK;
 }
 
@@ -332,22 +381,14 @@ dg_status dg_sm90_gemm(struct dg_sm90_state *state, const struct dg_problem *p,
 
 // ---- k == 0 ----
 
-static dg_status fill_kernel(void *user, struct dg_jit_request *request)
-{
-    request->name = "sm90_fill";
-    request->arch = 90;
-    return DG_OK;
-}
-
 dg_status dg_sm90_fill(struct dg_sm90_state *state, const struct dg_problem *p,
                        const struct dg_gemm_args *args)
 {
-    static const char key[] = "sm90_fill";
     struct dg_jit_kernel kernel;
     DG_TRY(check_pointer(state, "d", args->d.data));
     if (args->c.data)
         DG_TRY(check_pointer(state, "c", args->c.data));
-    DG_TRY(dg_jit_get(state->jit, key, sizeof key, fill_kernel, NULL, &kernel));
+    DG_TRY(fill_kernel(state, &kernel));
     struct dg_sm90_fill_args fill = {
         .d = args->d.data,
         .c = args->c.data,
