@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// sm90_winners.c - the table of measured winners, read on an H100 SXM (132 SMs) with bench/tune.
+// sm90_winners.c - the table of measured winners, read on an H100 SXM (132 SMs).
 #include "backend/sm90/sm90_winners.h"
 
 #include <stddef.h>
