@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // test_gpu_bits.c - the same call gives the same bits: repeated, replayed from a CUDA graph, on two streams,
-// from eight threads on one context, launched early, and row by row where that is asked for.
+// from eight threads on one context, launched early, and row by row where that is asked for; and BF16
+// is FP32 rounded once.
 #include "crowd.h"
 
 static const char *const lines[] = {
@@ -22,19 +23,19 @@ struct known {
     uint8_t *expected;
 };
 
-static bool known_begin(struct lane *lane, const char *line, struct known *known)
+static bool known_begin(struct lane *lane, const char *line, uint64_t seed, struct known *known)
 {
     struct dg_problem problem;
     *known = (struct known){.expected = NULL};
     if (dg_problem_parse(line, &problem) != DG_OK)
         return lane_fail(lane, "%s", dg_last_error());
-    random_problem_make(&known->r, &problem, strlen(line), RANDOM_PADDED_SCALES);
+    random_problem_make(&known->r, &problem, seed, RANDOM_PADDED_SCALES);
     return lane_put(lane, &known->r, &known->at);
 }
 
-static bool known_make(struct lane *lane, const char *line, struct known *known)
+static bool known_make(struct lane *lane, const char *line, uint64_t seed, struct known *known)
 {
-    if (!known_begin(lane, line, known) || !lane_call(lane, &known->r, &known->at) ||
+    if (!known_begin(lane, line, seed, known) || !lane_call(lane, &known->r, &known->at) ||
         !lane_get(lane, &known->r, &known->at))
         return false;
     const size_t bytes = RANDOM_PROBLEM_TOTAL(known->r.d);
@@ -76,8 +77,8 @@ static void test_repeated(void)
     for (int i = 0; i < NUM_LINES && is_right; i++) {
         struct known known;
         lane.used = 0;
-        is_right =
-            known_make(&lane, lines[i], &known) && repeat(&lane, &known, harness_scaled(REPEATS));
+        is_right = known_make(&lane, lines[i], 1, &known) &&
+                   repeat(&lane, &known, harness_scaled(REPEATS));
         known_free(&known);
     }
     lane_close(&lane);
@@ -128,7 +129,7 @@ static void test_captured_after_a_call(void)
     for (int i = 0; i < NUM_LINES && is_right; i++) {
         struct known known;
         lane.used = 0;
-        is_right = known_make(&lane, lines[i], &known) && capture_and_replay(&lane, &known);
+        is_right = known_make(&lane, lines[i], 1, &known) && capture_and_replay(&lane, &known);
         known_free(&known);
     }
     lane_close(&lane);
@@ -143,7 +144,7 @@ static void test_captured_after_prepare(void)
     for (int i = 0; i < NUM_LINES && is_right; i++) {
         struct known known;
         lane.used = 0;
-        is_right = known_make(&lane, lines[i], &known);
+        is_right = known_make(&lane, lines[i], 1, &known);
         dg_context *const used = lane.context;
         lane.context = is_right ? open_backend("sm90", 0) : used;
         is_right = is_right && (dg_prepare(lane.context, &known.r.problem) == DG_OK ||
@@ -201,7 +202,7 @@ static void test_two_streams(void)
         lane.gpu.cuda->cuStreamCreate(&other, CU_STREAM_NON_BLOCKING) == CUDA_SUCCESS;
     CHECK(is_open, "%s", lane.failure);
     bool is_right =
-        known_make(&lane, lines[1], &known[0]) && known_make(&lane, lines[6], &known[1]);
+        known_make(&lane, lines[1], 1, &known[0]) && known_make(&lane, lines[6], 1, &known[1]);
     for (int i = 0; i < 2 && is_right; i++)
         is_right = accumulate_on_one(&lane, &known[i], TIMES, 0) &&
                    lane_reset_d(&lane, &known[i].r, &known[i].at);
@@ -231,7 +232,7 @@ static void test_programmatic_dependent_launch(void)
     for (int i = 0; i < 8 && is_right; i++) {
         struct known known;
         lane.used = 0;
-        is_right = known_make(&lane, chains[i / 2], &known) &&
+        is_right = known_make(&lane, chains[i / 2], 1, &known) &&
                    accumulate_on_one(&lane, &known, 30, 0) &&
                    accumulate_on_one(&lane, &known, 30, flags[i % 2]) &&
                    known_is_same(&lane, &known, "launched early");
@@ -249,7 +250,7 @@ static bool try_checksum(struct lane *lane, int64_t index)
     const int line = (int)(index % NUM_LINES);
     struct known known;
     lane->used = 0;
-    bool is_right = known_make(lane, lines[line], &known);
+    bool is_right = known_make(lane, lines[line], 1, &known);
     const uint64_t checksum = is_right ? random_checksum(&known.r.d) : 0;
     if (checksums[line] == 0)
         checksums[line] = checksum;
@@ -317,12 +318,62 @@ static void test_batch_invariant(void)
         struct known known;
         lane.used = 0;
         // The whole is made under the flag too.
-        is_right = known_make(&lane, whole[i], &known) &&
+        is_right = known_make(&lane, whole[i], 1, &known) &&
                    call_rows(&lane, &known, 0, known.r.problem.m) &&
                    known_is_same(&lane, &known, "as a whole");
         for (int j = 0; j < 5 && is_right; j++)
             is_right = call_in_parts(&lane, &known, steps[j]);
         known_free(&known);
+    }
+    lane_close(&lane);
+    CHECK(is_right, "%s", lane.failure);
+}
+
+// ---- rounded once ---------------------------------------------------------------------------------
+
+static uint16_t nearest_bf16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static bool is_rounded_once(struct lane *lane, const struct known *wide, const struct known *narrow)
+{
+    const struct dg_problem *p = &wide->r.problem;
+    const float *exact = random_data(&wide->r.d);
+    const uint16_t *rounded = random_data(&narrow->r.d);
+    for (int64_t i = 0; i < p->m; i++)
+        for (int64_t j = 0; j < p->n; j++) {
+            const float value = exact[i * p->ldd + j];
+            if (rounded[i * p->ldd + j] != nearest_bf16(value))
+                return lane_fail(lane, "%s: [%lld, %lld]: %.9g became %.9g", narrow->r.line,
+                                 (long long)i, (long long)j, value,
+                                 random_bf16(rounded[i * p->ldd + j]));
+        }
+    return true;
+}
+
+// The same operands with output of both types: the BF16 one is the other, rounded to nearest even.
+static void test_bf16_is_fp32_rounded_once(void)
+{
+    static const char *const narrow_lines[] = {
+        "fp8_gemm_nt m=500 n=700 k=640 sfa_layout=mn",
+        "fp8_gemm_nt m=77 n=1001 k=300 lda=304 ldb=304",
+        "fp8_gemm_nt m=300 n=400 k=500 sfb=1 sf=ue8m0 lda=512 ldb=512",
+        "fp8_gemm_tt m=200 n=130 k=90",
+    };
+    struct lane lane;
+    bool is_right = lane_open(&lane, NULL);
+    for (int i = 0; i < 4 && is_right; i++) {
+        struct known wide = {.expected = NULL}, narrow;
+        char line[256];
+        snprintf(line, sizeof line, "%s out=fp32", narrow_lines[i]);
+        lane.used = 0;
+        is_right = known_make(&lane, narrow_lines[i], 1, &narrow) &&
+                   known_make(&lane, line, 1, &wide) && is_rounded_once(&lane, &wide, &narrow);
+        known_free(&wide);
+        known_free(&narrow);
     }
     lane_close(&lane);
     CHECK(is_right, "%s", lane.failure);
@@ -338,5 +389,6 @@ int main(void)
     RUN(test_programmatic_dependent_launch);
     RUN(test_eight_threads_on_one_context);
     RUN(test_batch_invariant);
+    RUN(test_bf16_is_fp32_rounded_once);
     return harness_end();
 }
