@@ -235,6 +235,7 @@ void dg_sm90_explain(const struct dg_problem *problem, const struct dg_device *d
          (long long)CEIL_DIV(problem->m, plan->sm90.block_m),
          (long long)CEIL_DIV(problem->n, plan->sm90.block_n), plan->sm90.block_m,
          plan->sm90.block_n, (long long)grid.waves, plan->num_ctas);
+    tell(callback, user, "predicted_us", "%.1f", plan->predicted_us);
     tell(callback, user, "shared_memory_bytes", "%d", dg_sm90_smem_bytes(&kernel));
     tell(callback, user, "scales", "%s",
          kernel.scales_tma ? "by TMA" : "by scale warps, in the layout given");
