@@ -58,7 +58,7 @@ bench: all  ## check, then time the GEMMs listed in BENCH_SHAPES
 	$(BUILD)/deepgemm bench --shapes $(BENCH_SHAPES)
 
 # ---- checking it ----
-test: all optional $(TESTS) $(EXAMPLES) $(CHECKER)  ## every test that needs no GPU, with all the set-up they need
+test: all optional $(TESTS) $(GPU_TESTS) $(EXAMPLES) $(CHECKER)  ## every test that needs no GPU, with all the set-up they need
 	@$(RUN_TESTS) $(TESTS) $(SCRIPTS)
 optional:  # NVRTC and cmake below BUILD where a package index answers; without them some tests skip
 	@$(PYTHON) tools/optional_packages.py $(BUILD)/optional

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+# test_emulated.py - the tests in tests/gpu, scaled down, over an emulated driver (driver.c): the host side
+# of the sm90 backend works on a machine without a GPU.
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import tap
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CC = os.environ.get("CC", "cc").split()
+SCRATCH = tempfile.mkdtemp(prefix="emulated-", dir=tap.BUILD)
+atexit.register(shutil.rmtree, SCRATCH, True)
+
+
+def build_driver():
+    tap.run(
+        *CC, "-std=c11", "-D_GNU_SOURCE", "-O2", "-w", "-shared", "-fPIC",
+        "-I" + os.path.join(tap.ROOT, "src"), os.path.join(HERE, "driver.c"),
+        "-o", os.path.join(SCRATCH, "libcuda.so.1"), "-lm", "-lpthread",
+    )
+
+
+def run(program, *arguments, scale=1.0):
+    """Runs a program of tests/gpu on the emulated driver; nothing may fail or be skipped."""
+    environment = dict(
+        os.environ,
+        LD_LIBRARY_PATH=SCRATCH,
+        DG_JIT_USE_NVRTC="0",
+        DG_JIT_NVCC_COMPILER=os.path.join(HERE, "nvcc.sh"),
+        DG_JIT_CACHE_DIR=os.path.join(SCRATCH, "cache"),
+        DG_TEST_SCALE=str(scale),
+    )
+    environment.pop("DG_BACKEND", None)
+    path = os.path.join(tap.BUILD, "tests", "gpu", program)
+    done = tap.run(path, *arguments, status=None, env=environment)
+    assert done.returncode == 0, "%s ended with %d\n%s" % (program, done.returncode, done.stdout)
+    assert "# SKIP" not in done.stdout, done.stdout
+
+
+def test_random_problems():
+    run("test_gpu_gemm", "150")
+
+
+def test_some_of_the_tiles():
+    run("test_gpu_tiles", scale=0.04)
+
+
+def test_one_problem_of_each_kind():
+    run("test_gpu_families")
+
+
+def test_nan_and_inf():
+    run("test_gpu_nonfinite")
+
+
+def test_refused_calls():
+    run("test_gpu_errors")
+
+
+def test_cuda_contexts():
+    run("test_gpu_contexts")
+
+
+build_driver()
+tap.main()
