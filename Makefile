@@ -22,6 +22,7 @@ SCRIPTS   := $(filter-out tests/gpu/%,$(wildcard tests/*/test_*.py))
 GPU_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/gpu/test_*.c))
 EXAMPLES  := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 CHECKER   := $(BUILD)/tools/check_kernels
+HOST_COST := $(BUILD)/tools/host_cost
 RUN_TESTS  = BUILD=$(BUILD) CC="$(CC)" $(PYTHON) tools/run_tests.py
 
 all: $(BUILD)/libdeepgemm.a $(BUILD)/libdeepgemm.so $(BUILD)/deepgemm  ## the library and the command line
@@ -46,7 +47,7 @@ $(BUILD)/deepgemm: $(CLI_O) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 $(TESTS) $(EXAMPLES) $(CHECKER): %: %.o $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
-$(GPU_TESTS): %: %.o $(patsubst %,$(BUILD)/cli/%.o,check data gpu output) $(BUILD)/libdeepgemm.a
+$(GPU_TESTS) $(HOST_COST): %: %.o $(patsubst %,$(BUILD)/cli/%.o,check data gpu output) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 
 # ---- running it ----
@@ -68,6 +69,8 @@ check-kernels: optional $(CHECKER)  ## every kernel variant through NVRTC 13 and
 	    $(CHECKER) --cache $(BUILD)/kernel-cache $$nvrtc
 gpu-test: all $(GPU_TESTS)  ## the tests on a GPU; elsewhere they skip and say why
 	@$(RUN_TESTS) --jobs 1 --timeout 570 --may-skip $(GPU_TESTS)
+host-cost: $(HOST_COST)  ## on a GPU: where the host's time of a queued call goes
+	@$<
 update-plans: $(BUILD)/tests/unit/test_sm90_plan  ## golden plans anew, after a change to the planner
 	@$< --update
 SANITIZER ?= compute-sanitizer
@@ -138,8 +141,8 @@ clean:  ## removes BUILD
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
--include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(TESTS:%=%.d) $(GPU_TESTS:%=%.d) $(EXAMPLES:%=%.d) $(CHECKER).d
-.PHONY: all run bench test optional check-kernels gpu-test gpu-sanitize update-plans check \
+-include $(LIB_O:.o=.d) $(CLI_O:.o=.d) $(TESTS:%=%.d) $(GPU_TESTS:%=%.d) $(EXAMPLES:%=%.d) $(CHECKER).d $(HOST_COST).d
+.PHONY: all run bench test optional check-kernels gpu-test host-cost gpu-sanitize update-plans check \
     check-layers check-size check-format check-tidy asan tsan sanitized fuzz fuzzers install uninstall \
     print-version clean help
 .SECONDARY:
