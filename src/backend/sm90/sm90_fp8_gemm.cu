@@ -54,34 +54,18 @@
 #error "DG_ENTRY: the kernel's name"
 #endif
 
-#include "sm90_ptx.cuh"
+#include "sm90_scales.cuh"
+#include "sm90_store.cuh"
 
 enum {
     BLOCK_K = 128,
     HALVES = DG_BLOCK_M / (64 * DG_MATH_GROUPS), // m64 pieces of a math group
     CLUSTER = DG_CLUSTER_M * DG_CLUSTER_N,
     SHARERS = DG_CLUSTER_M + DG_CLUSTER_N - 1,   // CTAs whose loads land in one CTA, itself included
-    ACC = DG_BLOCK_N / 2,                        // accumulators of a thread for one m64 piece
     THREADS = 128 * (DG_MATH_GROUPS + 1),
     // One lane speaks for its warp, but the scale warps write by ordinary copies over what the lanes have
     // read: there each lane speaks for itself, so that racecheck can follow.
     ALL_LANES_RELEASE = !DG_SCALES_TMA && CLUSTER == 1,
-    SCALE_THREADS = 96, // all of the last warpgroup but the loader warp
-    // A tile's first column lies at a multiple of this inside a 128-column block of B's scales; 128 when
-    // no tile crosses a boundary at a place that depends on the tile
-    OFFSET_STEP = DG_SFB_BLOCK_N == 1 || DG_BLOCK_N % 128 == 0 || 128 % DG_BLOCK_N == 0 ? 128
-                  : DG_BLOCK_N % 64 == 0                         ? 64
-                  : DG_BLOCK_N % 32 == 0                         ? 32
-                  : DG_BLOCK_N % 16 == 0                         ? 16
-                                                                 : 8,
-    // B scales that a thread needs: of two columns in eight, or of the 128-column blocks a tile can touch
-    SFB_COUNT = DG_SFB_BLOCK_N == 1 ? DG_BLOCK_N / 4 : (128 - OFFSET_STEP + DG_BLOCK_N - 1) / 128 + 1,
-    // D leaves in pieces of 16 rows by D_COLUMNS, at most 128 bytes wide.  BF16 pieces may overlap to cover
-    // the tile; FP32 ones, which may be added to D, divide it.
-    D_ELEMENT = DG_D_FP32 ? 4 : 2,
-    D_WIDEST = DG_BLOCK_N >= 64 && !DG_D_FP32 ? 64 : DG_BLOCK_N >= 32 ? 32 : DG_BLOCK_N >= 16 ? 16 : 8,
-    D_COLUMNS = !DG_D_FP32 || DG_BLOCK_N % D_WIDEST == 0 ? D_WIDEST : DG_BLOCK_N % 16 == 0 ? 16 : 8,
-    D_ROW_BYTES = D_COLUMNS * D_ELEMENT,
     // Shared memory: [A slots][B slots][D buffers][scale slots: A's, then B's per-column][barriers]
     A_BYTES = DG_BLOCK_M * BLOCK_K,
     B_BYTES = DG_BLOCK_N * BLOCK_K,
@@ -168,17 +152,6 @@ DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
 
 // ---- scale warps ----
 
-// One column of scales, in whatever layout they have: this thread's entries of `count`, `stride` words
-// apart in memory and `pitch` bytes in the slot.  Rows outside the problem are not read and give 0.
-DG_DEVICE void load_column(u32 smem, int pitch, const u32 *at, i64 stride, int count, int valid_rows)
-{
-    const int thread = threadIdx.x - (THREADS - SCALE_THREADS);
-#pragma unroll
-    for (int i = 0; i < count; i += SCALE_THREADS, at += SCALE_THREADS * stride)
-        if (i + SCALE_THREADS <= count || i + thread < count)
-            dg_cp_async_4(smem + (i + thread) * pitch, at, i + thread < valid_rows);
-}
-
 DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, struct tile tile, struct slot *slot)
 {
     const int thread = threadIdx.x - (THREADS - SCALE_THREADS);
@@ -189,11 +162,11 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, struc
         const u32 full = smem + FULL_AT + slot->index * 8, empty = smem + EMPTY_AT + slot->index * 8;
         const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
         dg_mbarrier_wait(empty, slot->parity ^ 1);
-        load_column(scales, 4, sfa, args->sfa_row_stride, DG_BLOCK_M, args->m - tile.m0);
+        load_column(scales, 4, sfa, args->sfa_row_stride, DG_BLOCK_M, args->m - tile.m0, thread);
         if (DG_SFB_BLOCK_N == 1)
-            load_column(scales + SFA_BYTES, 4, sfb, args->sfb_row_stride, DG_BLOCK_N, args->sfb_rows - row_b);
+            load_column(scales + SFA_BYTES, 4, sfb, args->sfb_row_stride, DG_BLOCK_N, args->sfb_rows - row_b, thread);
         else
-            load_column(scales + SFA_BYTES + (DG_SF_PACKED ? block / 4 : block) % 4 * 4, 16, sfb, args->sfb_row_stride, SFB_COUNT, args->sfb_rows - row_b);
+            load_column(scales + SFA_BYTES + (DG_SF_PACKED ? block / 4 : block) % 4 * 4, 16, sfb, args->sfb_row_stride, SFB_COUNT, args->sfb_rows - row_b, thread);
         dg_cp_async_mbarrier_arrive(full);
         if (!DG_SF_PACKED || block % 4 == 3) { // a packed word holds four blocks
             sfa += args->sfa_k_stride;
@@ -203,15 +176,6 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, struc
 }
 
 // ---- math groups ----
-
-// A scale from its 32 bits; `block` picks the byte of a packed word.
-DG_DEVICE float scale_of(u32 word, int block)
-{
-    if (!DG_SF_PACKED)
-        return __uint_as_float(word);
-    const u32 exponent = word >> block % 4 * 8 & 255; // 0 is 2^-127, a subnormal; 255 is NaN
-    return __uint_as_float(exponent == 0 ? 0x400000u : exponent == 255 ? 0x7fc00000u : exponent << 23);
-}
 
 // total += (sf_a * sf_b) * part where the tile starts `offset` columns into a 128-column block of B's
 // scales.  The offset is a constant, so that the choice of the scale costs nothing.
@@ -323,119 +287,6 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int offset,
     }
 }
 
-// ---- results ----
-//
-// A thread's accumulators 4i .. 4i + 3 are columns 8i + 2q and the next, q = lane % 4, of row lane / 4 and
-// of row lane / 4 + 8 of its warp's 16 rows.
-
-// One buffer of this math warp.
-DG_DEVICE u32 buffer_at(u32 smem, int index)
-{
-    return smem + D_AT + (threadIdx.x / 32 * DG_D_BUFFERS + index % DG_D_BUFFERS) * 2048;
-}
-
-// total += C for 16 rows of this warp, 32 columns at a time: from C's own layout along its rows into the
-// buffer as FP32, and from there in the order of the accumulators.
-DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 smem, int row0, int column0)
-{
-    const int lane = threadIdx.x % 32, row = lane / 4;
-    const u32 buffer = buffer_at(smem, 0);
-    if (lane == 0)
-        dg_bulk_wait_group_read(0);
-    __syncwarp();
-#pragma unroll
-    for (int start = 0; start < DG_BLOCK_N; start += 32) {
-        const int column = column0 + start + lane;
-#pragma unroll 4
-        for (int r = 0; r < 16; r++) {
-            const i64 at = (row0 + r) * args->c_row_stride + column * args->c_column_stride;
-            float value = 0;
-            if (row0 + r < args->m && column < args->n)
-                value = DG_D_FP32 ? ((const float *)args->c)[at]
-                                  : __uint_as_float((u32)((const unsigned short *)args->c)[at] << 16);
-            dg_st_shared(buffer + r * 128 + (lane * 4 ^ r % 8 << 4), value);
-        }
-        __syncwarp();
-#pragma unroll
-        for (int i = start / 2; i < start / 2 + 16 && i < ACC; i += 2) {
-            float c[2];
-            const int r = row + i / 2 % 2 * 8, in = i / 4 * 32 % 128 + lane % 4 * 8;
-            dg_ld_shared_v2(buffer + r * 128 + (in ^ r % 8 << 4), c);
-            total[i] += c[0];
-            total[i + 1] += c[1];
-        }
-        __syncwarp();
-    }
-}
-
-// A piece from its buffer to D by ordinary stores, for a D that TMA cannot write.
-DG_DEVICE void copy_piece(const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column)
-{
-#pragma unroll 1
-    for (int i = threadIdx.x % 32; i < 16 * D_COLUMNS; i += 32) {
-        const int r = i / D_COLUMNS, c = i % D_COLUMNS, in = r * D_ROW_BYTES + c * D_ELEMENT;
-        const u32 word = dg_ld_shared(buffer + ((in & ~3) ^ (in >> 7 & (D_ROW_BYTES / 16 - 1)) << 4));
-        const i64 at = (row + r) * args->d_row_stride + column + c;
-        if (row + r >= args->m || column + c >= args->n)
-            continue;
-        if (DG_D_FP32)
-            ((u32 *)args->d)[at] = word;
-        else
-            ((unsigned short *)args->d)[at] = (unsigned short)(word >> c % 2 * 16);
-    }
-}
-
-// Piece `index` of the tile: 16 rows by D_COLUMNS of this warp, from registers to one of its buffers and on
-// to D, as a rule by TMA, which leaves out what lies outside D.  The 16-byte chunks of the buffer are permuted as the
-// TMA swizzle of this width has it, so that the fragments meet no bank twice.
-DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
-                           u32 smem, int index, int row, int column)
-{
-    const u32 lane = threadIdx.x % 32, buffer = buffer_at(smem, index);
-    const u32 my_row = DG_D_FP32 ? lane / 4 : lane % 16, my_chunk = DG_D_FP32 ? lane % 4 / 2 : lane / 16;
-    const u32 offset = my_row * D_ROW_BYTES + (DG_D_FP32 ? lane % 2 * 8 : 0), twist = offset >> 7 & (D_ROW_BYTES / 16 - 1);
-    if (lane == 0)
-        dg_bulk_wait_group_read(DG_D_BUFFERS - 1);
-    __syncwarp();
-#pragma unroll
-    for (int i = 0; i < D_ROW_BYTES / 32; i++, total += 32 / D_ELEMENT / 2) { // 32 bytes: two chunks
-        const u32 at = buffer + offset + ((my_chunk + 2 * i ^ twist) << 4);
-        if (DG_D_FP32) {
-            dg_st_shared_v2(at, total[0], total[1]);
-            dg_st_shared_v2(at + 8 * D_ROW_BYTES, total[2], total[3]);
-        } else {
-            dg_stmatrix_x4(at, dg_cvt_bf16x2(total[0], total[1]), dg_cvt_bf16x2(total[2], total[3]),
-                           dg_cvt_bf16x2(total[4], total[5]), dg_cvt_bf16x2(total[6], total[7]));
-        }
-    }
-    dg_fence_proxy_async();
-    __syncwarp();
-    if (!args->d_tma) {
-        copy_piece(args, buffer, row, column);
-    } else if (lane == 0) {
-        if (DG_D_FP32 && args->c_mode == DG_SM90_C_REDUCE)
-            dg_tma_reduce_add_2d(map, buffer, column, row);
-        else
-            dg_tma_store_2d(map, buffer, column, row, args->d_policy);
-        dg_bulk_commit_group();
-    }
-}
-
-// Stores the 64 rows of an m64 piece of this group.
-DG_DEVICE void store_rows(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map, u32 smem,
-                          int half, struct tile tile)
-{
-    enum { PIECES = (DG_BLOCK_N + D_COLUMNS - 1) / D_COLUMNS };
-    const int row0 = tile.m0 + (threadIdx.x / 128 * HALVES + half) * 64 + threadIdx.x / 32 % 4 * 16;
-    if (args->c_mode == DG_SM90_C_READ)
-        add_c(total, args, smem, row0, tile.n0);
-#pragma unroll
-    for (int i = 0; i < PIECES; i++) {
-        const int start = i == PIECES - 1 ? DG_BLOCK_N - D_COLUMNS : i * D_COLUMNS; // the last may overlap
-        store_piece(total + start / 2, args, map, smem, half * PIECES + i, row0, tile.n0 + start);
-    }
-}
-
 // ---- the kernel ----
 
 DG_DEVICE void init_barriers(u32 smem)
@@ -502,7 +353,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                     multiply_tile(smem, &slot, warp / 4, offset, args.num_k_blocks, total);
 #pragma unroll
             for (int half = 0; half < HALVES; half++)
-                store_rows(total[half], &args, &maps.d, smem, half, tile);
+                store_rows(total[half], &args, &maps.d, smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES), half,
+                           tile.m0 + (warp / 4 * HALVES + half) * 64 + warp % 4 * 16, tile.n0);
         }
         dg_bulk_wait_group_read(0); // the buffers must outlive their stores
     }

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+// sm90_store.cuh - from a math warp's accumulators to D: 16 rows by DG_BLOCK_N, C added if asked.
+//
+// Each warp has DG_D_BUFFERS buffers of 2 KB in shared memory and waits for nobody: registers -> buffer
+// (stmatrix, in the TMA swizzle) -> D by a TMA store, or by ordinary stores where TMA cannot write D.
+// Needs DG_BLOCK_N, DG_D_FP32 and DG_D_BUFFERS.
+#ifndef DG_SM90_STORE_CUH
+#define DG_SM90_STORE_CUH
+
+#include "sm90_ptx.cuh"
+
+enum {
+    ACC = DG_BLOCK_N / 2, // accumulators of a thread for its warp's 16 rows
+    D_BUFFER_BYTES = 2048,
+    // D leaves in pieces of 16 rows by D_COLUMNS, at most 128 bytes wide.  BF16 pieces may overlap to cover
+    // the tile; FP32 ones, which may be added to D, divide it.
+    D_ELEMENT = DG_D_FP32 ? 4 : 2,
+    D_WIDEST = DG_BLOCK_N >= 64 && !DG_D_FP32 ? 64 : DG_BLOCK_N >= 32 ? 32 : DG_BLOCK_N >= 16 ? 16 : 8,
+    D_COLUMNS = !DG_D_FP32 || DG_BLOCK_N % D_WIDEST == 0 ? D_WIDEST : DG_BLOCK_N % 16 == 0 ? 16 : 8,
+    D_ROW_BYTES = D_COLUMNS * D_ELEMENT,
+    D_PIECES = (DG_BLOCK_N + D_COLUMNS - 1) / D_COLUMNS,
+};
+
+// A thread's accumulators 4i .. 4i + 3 are columns 8i + 2q and the next, q = lane % 4, of row lane / 4 and
+// of row lane / 4 + 8 of its warp's 16 rows.
+
+// total += C for 16 rows of this warp, 32 columns at a time: from C's own layout along its rows into the
+// buffer as FP32, and from there in the order of the accumulators.
+DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 buffer, int row0, int column0)
+{
+    const int lane = threadIdx.x % 32, row = lane / 4;
+    if (lane == 0)
+        dg_bulk_wait_group_read(0);
+    __syncwarp();
+#pragma unroll
+    for (int start = 0; start < DG_BLOCK_N; start += 32) {
+        const int column = column0 + start + lane;
+#pragma unroll 4
+        for (int r = 0; r < 16; r++) {
+            const i64 at = (row0 + r) * args->c_row_stride + column * args->c_column_stride;
+            float value = 0;
+            if (row0 + r < args->m && column < args->n)
+                value = DG_D_FP32 ? ((const float *)args->c)[at]
+                                  : __uint_as_float((u32)((const unsigned short *)args->c)[at] << 16);
+            dg_st_shared(buffer + r * 128 + (lane * 4 ^ r % 8 << 4), value);
+        }
+        __syncwarp();
+#pragma unroll
+        for (int i = start / 2; i < start / 2 + 16 && i < ACC; i += 2) {
+            float c[2];
+            const int r = row + i / 2 % 2 * 8, in = i / 4 * 32 % 128 + lane % 4 * 8;
+            dg_ld_shared_v2(buffer + r * 128 + (in ^ r % 8 << 4), c);
+            total[i] += c[0];
+            total[i + 1] += c[1];
+        }
+        __syncwarp();
+    }
+}
+
+// A piece from its buffer to D by ordinary stores, for a D that TMA cannot write.
+DG_DEVICE void copy_piece(const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column)
+{
+#pragma unroll 1
+    for (int i = threadIdx.x % 32; i < 16 * D_COLUMNS; i += 32) {
+        const int r = i / D_COLUMNS, c = i % D_COLUMNS, in = r * D_ROW_BYTES + c * D_ELEMENT;
+        const u32 word = dg_ld_shared(buffer + ((in & ~3) ^ (in >> 7 & (D_ROW_BYTES / 16 - 1)) << 4));
+        const i64 at = (row + r) * args->d_row_stride + column + c;
+        if (row + r >= args->m || column + c >= args->n)
+            continue;
+        if (DG_D_FP32)
+            ((u32 *)args->d)[at] = word;
+        else
+            ((unsigned short *)args->d)[at] = (unsigned short)(word >> c % 2 * 16);
+    }
+}
+
+// A piece, 16 rows by D_COLUMNS, from registers to a buffer and on to D, as a rule by TMA, which leaves out
+// what lies outside D.  The 16-byte chunks of the buffer are permuted as the TMA swizzle of this width has
+// it, so that the fragments meet no bank twice.
+DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
+                           u32 buffer, int row, int column)
+{
+    const u32 lane = threadIdx.x % 32;
+    const u32 my_row = DG_D_FP32 ? lane / 4 : lane % 16, my_chunk = DG_D_FP32 ? lane % 4 / 2 : lane / 16;
+    const u32 offset = my_row * D_ROW_BYTES + (DG_D_FP32 ? lane % 2 * 8 : 0), twist = offset >> 7 & (D_ROW_BYTES / 16 - 1);
+    if (lane == 0)
+        dg_bulk_wait_group_read(DG_D_BUFFERS - 1);
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < D_ROW_BYTES / 32; i++, total += 32 / D_ELEMENT / 2) { // 32 bytes: two chunks
+        const u32 at = buffer + offset + ((my_chunk + 2 * i ^ twist) << 4);
+        if (DG_D_FP32) {
+            dg_st_shared_v2(at, total[0], total[1]);
+            dg_st_shared_v2(at + 8 * D_ROW_BYTES, total[2], total[3]);
+        } else {
+            dg_stmatrix_x4(at, dg_cvt_bf16x2(total[0], total[1]), dg_cvt_bf16x2(total[2], total[3]),
+                           dg_cvt_bf16x2(total[4], total[5]), dg_cvt_bf16x2(total[6], total[7]));
+        }
+    }
+    dg_fence_proxy_async();
+    __syncwarp();
+    if (!args->d_tma) {
+        copy_piece(args, buffer, row, column);
+    } else if (lane == 0) {
+        if (DG_D_FP32 && args->c_mode == DG_SM90_C_REDUCE)
+            dg_tma_reduce_add_2d(map, buffer, column, row);
+        else
+            dg_tma_store_2d(map, buffer, column, row, args->d_policy);
+        dg_bulk_commit_group();
+    }
+}
+
+// Stores the 16 rows of the calling warp.  `buffers` are its own; `turn` counts its earlier calls for a tile.
+DG_DEVICE void store_rows(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
+                          u32 buffers, int turn, int row, int column)
+{
+    if (args->c_mode == DG_SM90_C_READ)
+        add_c(total, args, buffers, row, column);
+#pragma unroll
+    for (int i = 0; i < D_PIECES; i++) {
+        const int start = i == D_PIECES - 1 ? DG_BLOCK_N - D_COLUMNS : i * D_COLUMNS; // the last may overlap
+        store_piece(total + start / 2, args, map,
+                    buffers + (turn * D_PIECES + i) % DG_D_BUFFERS * D_BUFFER_BYTES, row, column + start);
+    }
+}
+
+#endif
