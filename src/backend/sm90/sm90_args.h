@@ -57,7 +57,10 @@ enum {
     DG_SM90_C_READ = 1,
     DG_SM90_C_REDUCE = 2
 }; // REDUCE: d_tma and FP32 only
-enum { DG_SM90_PDL_PREFETCH_B = 1 };
+enum {
+    DG_SM90_PDL_PREFETCH_B = 1,
+    DG_SM90_WHOLE_BLOCKS = 2, // the maps of A and B are [k block][row][128 bytes], else [row][k]
+};
 
 // L2 cache policies as createpolicy.fractional makes them for the whole of the data (PTX ISA 9.7.9.18).
 #define DG_SM90_EVICT_NORMAL 0x1000000000000000ull

@@ -54,6 +54,7 @@
 #error "DG_ENTRY: the kernel's name"
 #endif
 
+#define DG_WARP_N DG_BLOCK_N // columns of a math warp
 #include "sm90_scales.cuh"
 #include "sm90_store.cuh"
 

@@ -33,6 +33,13 @@ DG_DEVICE void dg_ld_shared_v2(u32 address, float *value)
     asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value[0]), "=f"(value[1]) : "r"(address));
 }
 
+DG_DEVICE void dg_ld_shared_v4(u32 address, float *value)
+{
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(value[0]), "=f"(value[1]), "=f"(value[2]), "=f"(value[3])
+                 : "r"(address));
+}
+
 DG_DEVICE void dg_st_shared(u32 address, float value)
 {
     asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
@@ -171,6 +178,24 @@ DG_DEVICE u32 dg_cluster_ctarank(void)
     u32 rank;
     asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return rank;
+}
+
+// The address of the same byte of shared memory in CTA `rank` of the cluster (9.7.9.23).
+DG_DEVICE u32 dg_mapa(u32 address, u32 rank)
+{
+    u32 remote;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
+    return remote;
+}
+
+// 16 bytes into the shared memory of a CTA of the cluster; they count on `barrier`, of the same CTA, once
+// they are visible there (9.7.9.13).
+DG_DEVICE void dg_st_async_v4(u32 remote, const float *value, u32 barrier)
+{
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
+                     remote),
+                 "f"(value[0]), "f"(value[1]), "f"(value[2]), "f"(value[3]), "r"(barrier)
+                 : "memory");
 }
 
 DG_DEVICE void dg_barrier_cluster_arrive(void)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // sm90_scales.cuh - scales on their way: from any layout into a slot of the ring, and out of their 32 bits.
-// Needs DG_BLOCK_N, DG_SFB_BLOCK_N and DG_SF_PACKED.
+// Needs DG_WARP_N, DG_SFB_BLOCK_N and DG_SF_PACKED.
 #ifndef DG_SM90_SCALES_CUH
 #define DG_SM90_SCALES_CUH
 
@@ -10,13 +10,13 @@ enum {
     SCALE_THREADS = 96, // all of the last warpgroup but the loader warp
     // A tile's first column lies at a multiple of this inside a 128-column block of B's scales; 128 when
     // no tile crosses a boundary at a place that depends on the tile
-    OFFSET_STEP = DG_SFB_BLOCK_N == 1 || DG_BLOCK_N % 128 == 0 || 128 % DG_BLOCK_N == 0 ? 128
-                  : DG_BLOCK_N % 64 == 0                         ? 64
-                  : DG_BLOCK_N % 32 == 0                         ? 32
-                  : DG_BLOCK_N % 16 == 0                         ? 16
+    OFFSET_STEP = DG_SFB_BLOCK_N == 1 || DG_WARP_N % 128 == 0 || 128 % DG_WARP_N == 0 ? 128
+                  : DG_WARP_N % 64 == 0                         ? 64
+                  : DG_WARP_N % 32 == 0                         ? 32
+                  : DG_WARP_N % 16 == 0                         ? 16
                                                                  : 8,
     // B scales that a thread needs: of two columns in eight, or of the 128-column blocks a tile can touch
-    SFB_COUNT = DG_SFB_BLOCK_N == 1 ? DG_BLOCK_N / 4 : (128 - OFFSET_STEP + DG_BLOCK_N - 1) / 128 + 1,
+    SFB_COUNT = DG_SFB_BLOCK_N == 1 ? DG_WARP_N / 4 : (128 - OFFSET_STEP + DG_WARP_N - 1) / 128 + 1,
 };
 
 // One column of scales, in whatever layout they have: the entries of scale thread `thread` of `count`, `stride`

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: MIT
-// sm90_store.cuh - from a math warp's accumulators to D: 16 rows by DG_BLOCK_N, C added if asked.
+// sm90_store.cuh - from a math warp's accumulators to D: 16 rows by DG_WARP_N, C added if asked.
 //
 // Each warp has DG_D_BUFFERS buffers of 2 KB in shared memory and waits for nobody: registers -> buffer
 // (stmatrix, in the TMA swizzle) -> D by a TMA store, or by ordinary stores where TMA cannot write D.
-// Needs DG_BLOCK_N, DG_D_FP32 and DG_D_BUFFERS.
+// Needs DG_WARP_N, DG_D_FP32 and DG_D_BUFFERS.
 #ifndef DG_SM90_STORE_CUH
 #define DG_SM90_STORE_CUH
 
 #include "sm90_ptx.cuh"
 
 enum {
-    ACC = DG_BLOCK_N / 2, // accumulators of a thread for its warp's 16 rows
+    ACC = DG_WARP_N / 2, // accumulators of a thread for its warp's 16 rows
     D_BUFFER_BYTES = 2048,
     // D leaves in pieces of 16 rows by D_COLUMNS, at most 128 bytes wide.  BF16 pieces may overlap to cover
     // the tile; FP32 ones, which may be added to D, divide it.
     D_ELEMENT = DG_D_FP32 ? 4 : 2,
-    D_WIDEST = DG_BLOCK_N >= 64 && !DG_D_FP32 ? 64 : DG_BLOCK_N >= 32 ? 32 : DG_BLOCK_N >= 16 ? 16 : 8,
-    D_COLUMNS = !DG_D_FP32 || DG_BLOCK_N % D_WIDEST == 0 ? D_WIDEST : DG_BLOCK_N % 16 == 0 ? 16 : 8,
+    D_WIDEST = DG_WARP_N >= 64 && !DG_D_FP32 ? 64 : DG_WARP_N >= 32 ? 32 : DG_WARP_N >= 16 ? 16 : 8,
+    D_COLUMNS = !DG_D_FP32 || DG_WARP_N % D_WIDEST == 0 ? D_WIDEST : DG_WARP_N % 16 == 0 ? 16 : 8,
     D_ROW_BYTES = D_COLUMNS * D_ELEMENT,
-    D_PIECES = (DG_BLOCK_N + D_COLUMNS - 1) / D_COLUMNS,
+    D_PIECES = (DG_WARP_N + D_COLUMNS - 1) / D_COLUMNS,
 };
 
 // A thread's accumulators 4i .. 4i + 3 are columns 8i + 2q and the next, q = lane % 4, of row lane / 4 and
@@ -33,7 +33,7 @@ DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 buf
         dg_bulk_wait_group_read(0);
     __syncwarp();
 #pragma unroll
-    for (int start = 0; start < DG_BLOCK_N; start += 32) {
+    for (int start = 0; start < DG_WARP_N; start += 32) {
         const int column = column0 + start + lane;
 #pragma unroll 4
         for (int r = 0; r < 16; r++) {
@@ -118,7 +118,7 @@ DG_DEVICE void store_rows(float *total, const struct dg_sm90_gemm_args *args, co
         add_c(total, args, buffers, row, column);
 #pragma unroll
     for (int i = 0; i < D_PIECES; i++) {
-        const int start = i == D_PIECES - 1 ? DG_BLOCK_N - D_COLUMNS : i * D_COLUMNS; // the last may overlap
+        const int start = i == D_PIECES - 1 ? DG_WARP_N - D_COLUMNS : i * D_COLUMNS; // the last may overlap
         store_piece(total + start / 2, args, map,
                     buffers + (turn * D_PIECES + i) % DG_D_BUFFERS * D_BUFFER_BYTES, row, column + start);
     }

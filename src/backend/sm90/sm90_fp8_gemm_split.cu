@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: MIT
+// sm90_fp8_gemm_split.cu - D = C + A * B^T for FP8 values with scales, where the tiles of a problem do not
+// outnumber the SMs: each CTA has one tile, or a share of one.
+//
+// What such a problem waits for is its bytes, the latency of the chain from load to promotion, and SMs
+// without work.  So
+//  - a slot of the ring holds DG_STAGE_BLOCKS k-blocks: one box of TMA each for A and B, one barrier, one
+//    wait for all their products;
+//  - DG_K_GROUPS sets of math warpgroups take turns at the slots, one promoting while the other multiplies;
+//  - the DG_SPLIT CTAs of a cluster have a part of k each.
+// Either way several `parts` hold sums for the same tile.  At the end each strip of 16 rows is gathered by one
+// part, in the order of the parts, through distributed shared memory:
+//
+//     part 0   rows 0-15 keep   16-31 -> 1   32-47 keep   48-63 -> 1
+//     part 1   rows 0-15 -> 0   16-31 keep   32-47 -> 0   48-63 keep
+//
+// Needs the names that sm90_fp8_gemm.cu lists, of which DG_NUM_STAGES counts slots, and:
+#ifndef DG_STAGE_BLOCKS
+#error "DG_STAGE_BLOCKS: k-blocks of a slot: 1, 2 or 4"
+#endif
+#ifndef DG_K_GROUPS
+#error "DG_K_GROUPS: sets of math warpgroups that take turns at the slots; divides DG_NUM_STAGES"
+#endif
+#ifndef DG_N_GROUPS
+#error "DG_N_GROUPS: math warpgroups side by side along n"
+#endif
+#ifndef DG_SPLIT
+#error "DG_SPLIT: CTAs of a cluster, which divide k: 1 to 8"
+#endif
+
+#define DG_WARP_N (DG_BLOCK_N / DG_N_GROUPS)
+#include "sm90_scales.cuh"
+#include "sm90_store.cuh"
+
+enum {
+    BLOCK_K = 128,
+    M_GROUPS = DG_BLOCK_M / 64,
+    TILE_GROUPS = M_GROUPS * DG_N_GROUPS, // math warpgroups that cover a tile
+    MATH_GROUPS = TILE_GROUPS * DG_K_GROUPS,
+    THREADS = 128 * (MATH_GROUPS + 1),
+    PARTS = DG_SPLIT * DG_K_GROUPS,
+    // A tile is STRIPS strips of 16 rows by DG_WARP_N, each one warp's in every part; a part gathers up to
+    // MOST_GATHERED of them.
+    STRIPS = 4 * TILE_GROUPS,
+    MOST_GATHERED = (STRIPS + PARTS - 1) / PARTS,
+    SUMS_BYTES = ACC * 4 * 32, // what a warp sends: [accumulators / 4][lane][4]
+    // Shared memory: [A slots][B slots][D buffers][sums of other parts][scale slots][barriers]
+    A_BYTES = DG_BLOCK_M * BLOCK_K,
+    B_BYTES = DG_BLOCK_N * BLOCK_K,
+    SFA_BYTES = DG_BLOCK_M * 4,
+    SCALE_BYTES = SFA_BYTES + DG_N_GROUPS * SFB_COUNT * 4,
+    B_AT = DG_NUM_STAGES * DG_STAGE_BLOCKS * A_BYTES,
+    D_AT = B_AT + DG_NUM_STAGES * DG_STAGE_BLOCKS * B_BYTES,
+    SUMS_AT = D_AT + MATH_GROUPS * 4 * DG_D_BUFFERS * D_BUFFER_BYTES,
+    SCALE_AT = SUMS_AT + DG_K_GROUPS * MOST_GATHERED * (PARTS - 1) * SUMS_BYTES,
+    FULL_AT = (SCALE_AT + DG_NUM_STAGES * DG_STAGE_BLOCKS * SCALE_BYTES + 7) & ~7,
+    EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
+    GATHERED_AT = EMPTY_AT + DG_NUM_STAGES * 8,
+};
+static_assert(DG_NUM_STAGES % DG_K_GROUPS == 0, "a group that skips a lap would mistake its parity");
+
+// What a CTA works on: a tile, and `count` slots full of its k-blocks from `first_block`.
+struct work {
+    int m0, n0, first_block, count;
+};
+
+DG_DEVICE struct work find_work(const struct dg_sm90_gemm_args *args)
+{
+    const int tile = blockIdx.x / DG_SPLIT, rank = blockIdx.x % DG_SPLIT;
+    const int slots = (args->num_k_blocks + DG_STAGE_BLOCKS - 1) / DG_STAGE_BLOCKS;
+    const int first = slots * rank / DG_SPLIT;
+    struct work work = {tile % args->units_m * DG_BLOCK_M, tile / args->units_m * DG_BLOCK_N, first * DG_STAGE_BLOCKS,
+                        slots * (rank + 1) / DG_SPLIT - first};
+    return work;
+}
+
+// The slot and parity of the i-th filling.
+DG_DEVICE u32 slot_of(int i)
+{
+    return (u32)i % DG_NUM_STAGES;
+}
+
+DG_DEVICE u32 parity_of(int i)
+{
+    return (u32)i / DG_NUM_STAGES & 1;
+}
+
+// ---- loader warp ----
+
+// The k-blocks of one slot and `rows` rows, in one box where k is whole blocks.
+DG_DEVICE void load_blocks(u32 smem, const struct dg_tensor_map *map, u32 full, int rows, int row, int block, int flags)
+{
+    if (flags & DG_SM90_WHOLE_BLOCKS)
+        dg_tma_load_3d(smem, map, full, 0, row, block);
+    else
+#pragma unroll
+        for (int j = 0; j < DG_STAGE_BLOCKS; j++)
+            dg_tma_load_2d(smem + j * rows * BLOCK_K, map, full, (block + j) * BLOCK_K, row);
+}
+
+DG_DEVICE void load_a(u32 smem, const struct dg_sm90_maps *maps, const struct work *work, int i, int flags)
+{
+    load_blocks(smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES, &maps->a, smem + FULL_AT + slot_of(i) * 8, DG_BLOCK_M,
+                work->m0, work->first_block + i * DG_STAGE_BLOCKS, flags);
+}
+
+DG_DEVICE void load_b(u32 smem, const struct dg_sm90_maps *maps, const struct work *work, int i, int flags)
+{
+    dg_mbarrier_arrive_expect_tx(smem + FULL_AT + slot_of(i) * 8, DG_STAGE_BLOCKS * (A_BYTES + B_BYTES));
+    load_blocks(smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES, &maps->b, smem + FULL_AT + slot_of(i) * 8,
+                DG_BLOCK_N, work->n0, work->first_block + i * DG_STAGE_BLOCKS, flags);
+}
+
+// B may be asked for before the kernel that this one depends on has ended, where the caller allows it.
+DG_DEVICE void load_values(u32 smem, const struct dg_sm90_maps *maps, const struct work *work, int flags)
+{
+    const int early = min(work->count, DG_NUM_STAGES);
+    if (!(flags & DG_SM90_PDL_PREFETCH_B))
+        dg_griddepcontrol_wait();
+    for (int i = 0; i < early; i++)
+        load_b(smem, maps, work, i, flags);
+    dg_griddepcontrol_wait();
+    for (int i = 0; i < early; i++)
+        load_a(smem, maps, work, i, flags);
+    for (int i = early; i < work->count; i++) {
+        dg_mbarrier_wait(smem + EMPTY_AT + slot_of(i) * 8, parity_of(i) ^ 1);
+        load_b(smem, maps, work, i, flags);
+        load_a(smem, maps, work, i, flags);
+    }
+}
+
+// ---- scale warps ----
+
+DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, const struct work *work)
+{
+    const int thread = threadIdx.x - (THREADS - SCALE_THREADS);
+    const u32 *sfa = (const u32 *)args->sfa + (work->m0 + thread) * args->sfa_row_stride;
+    for (int i = 0; i < work->count; i++) {
+        dg_mbarrier_wait(smem + EMPTY_AT + slot_of(i) * 8, parity_of(i) ^ 1);
+#pragma unroll
+        for (int j = 0; j < DG_STAGE_BLOCKS; j++) {
+            const u32 scales = smem + SCALE_AT + (slot_of(i) * DG_STAGE_BLOCKS + j) * SCALE_BYTES;
+            const int block = work->first_block + i * DG_STAGE_BLOCKS + j, column = DG_SF_PACKED ? block / 4 : block;
+            const int is_inside = block < args->num_k_blocks;
+            load_column(scales, 4, sfa + column * args->sfa_k_stride, args->sfa_row_stride, DG_BLOCK_M,
+                        is_inside ? args->m - work->m0 : 0, thread);
+#pragma unroll
+            for (int group = 0; group < DG_N_GROUPS; group++) {
+                const int row = (work->n0 + group * DG_WARP_N) / 128;
+                load_column(scales + SFA_BYTES + group * SFB_COUNT * 4, 4,
+                            (const u32 *)args->sfb + (row + thread) * args->sfb_row_stride +
+                                column * args->sfb_k_stride,
+                            args->sfb_row_stride, SFB_COUNT, is_inside ? args->sfb_rows - row : 0, thread);
+            }
+        }
+        dg_cp_async_mbarrier_arrive(smem + FULL_AT + slot_of(i) * 8);
+    }
+}
+
+// ---- math groups ----
+
+// total += (sf_a * sf_b) * part where the strip starts `offset` columns into a 128-column block of B's scales.
+DG_DEVICE void promote(float *total, const float *part, u32 sfa, u32 sfb, int block, int offset)
+{
+    float each[SFB_COUNT][2], scale[2];
+#pragma unroll
+    for (int i = 0; i < SFB_COUNT; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            each[i][half] = scale_of(dg_ld_shared(sfa + half * 32), block) *
+                            scale_of(dg_ld_shared(sfb + i * 4), block);
+#pragma unroll
+    for (int column = 0; column < DG_WARP_N; column += 8) {
+        if (column % OFFSET_STEP == 0)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                scale[half] = each[0][half];
+#pragma unroll
+                for (int i = 1; i < SFB_COUNT; i++)
+                    if ((OFFSET_STEP == 128 ? 0 : offset) + column >= i * 128)
+                        scale[half] = each[i][half];
+            }
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            total[column / 2 + i] = fmaf(scale[i / 2], part[column / 2 + i], total[column / 2 + i]);
+    }
+}
+
+// The sums of strip `strip` over every DG_K_GROUPS-th slot.
+DG_DEVICE void multiply(u32 smem, const struct work *work, int k_group, int strip, float *total)
+{
+    const int m_group = strip / 4 % M_GROUPS, n_group = strip / 4 / M_GROUPS, lane = threadIdx.x % 32;
+    const int row = m_group * 64 + strip % 4 * 16 + lane / 4, offset = (work->n0 + n_group * DG_WARP_N) % 128;
+    for (int i = k_group; i < work->count; i += DG_K_GROUPS) {
+        const int first = slot_of(i) * DG_STAGE_BLOCKS;
+        const u32 a = smem + first * A_BYTES + m_group * 64 * BLOCK_K;
+        const u32 b = smem + B_AT + first * B_BYTES + n_group * DG_WARP_N * BLOCK_K;
+        float part[DG_STAGE_BLOCKS][ACC];
+        dg_mbarrier_wait(smem + FULL_AT + slot_of(i) * 8, parity_of(i));
+        dg_wgmma_fence();
+#pragma unroll
+        for (int j = 0; j < DG_STAGE_BLOCKS; j++)
+#pragma unroll
+            for (int k = 0; k < BLOCK_K / 32; k++)
+                dg_wgmma(part[j], a + j * A_BYTES + k * 32, b + j * B_BYTES + k * 32, k != 0);
+        dg_wgmma_commit_group();
+#pragma unroll
+        for (int j = 0; j < DG_STAGE_BLOCKS; j++)
+            dg_wgmma_wait(part[j]);
+#pragma unroll
+        for (int j = 0; j < DG_STAGE_BLOCKS; j++) {
+            const u32 scales = smem + SCALE_AT + (first + j) * SCALE_BYTES;
+            promote(total, part[j], scales + row * 4, scales + SFA_BYTES + n_group * SFB_COUNT * 4,
+                    work->first_block + i * DG_STAGE_BLOCKS + j, offset);
+        }
+        __syncwarp();
+        if (lane == 0)
+            dg_mbarrier_arrive(smem + EMPTY_AT + slot_of(i) * 8);
+    }
+}
+
+// ---- gathering the parts ----
+
+// Where part `part` of the cluster puts its sums of a strip in the CTA that gathers them.
+DG_DEVICE u32 sums_at(u32 smem, int strip, int part)
+{
+    const int owner = strip % PARTS, turn = owner % DG_K_GROUPS * MOST_GATHERED + strip / PARTS;
+    return smem + SUMS_AT + (turn * (PARTS - 1) + (part > owner ? part - 1 : part)) * SUMS_BYTES + threadIdx.x % 32 * 16;
+}
+
+// Bytes that the other parts send to CTA `rank`.
+DG_DEVICE u32 expected_bytes(int rank)
+{
+    u32 bytes = 0;
+    for (int strip = 0; strip < STRIPS; strip++)
+        if (strip % PARTS / DG_K_GROUPS == rank)
+            bytes += (PARTS - 1) * SUMS_BYTES;
+    return bytes;
+}
+
+DG_DEVICE void send_sums(u32 smem, int strip, int part, const float *total)
+{
+    const u32 rank = strip % PARTS / DG_K_GROUPS;
+    const u32 remote = dg_mapa(sums_at(smem, strip, part), rank), barrier = dg_mapa(smem + GATHERED_AT, rank);
+#pragma unroll
+    for (int i = 0; i < ACC; i += 4)
+        dg_st_async_v4(remote + i * 128, total + i, barrier);
+}
+
+// Adds the parts in their order, so that the bits do not depend on who was first.
+DG_DEVICE void gather_sums(u32 smem, int strip, float *total)
+{
+    dg_mbarrier_wait(smem + GATHERED_AT, 0);
+#pragma unroll
+    for (int i = 0; i < ACC; i += 4) {
+        float sum[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int part = 0; part < PARTS; part++) {
+            float value[4];
+            if (part == strip % PARTS) {
+#pragma unroll
+                for (int l = 0; l < 4; l++)
+                    value[l] = total[i + l];
+            } else {
+                dg_ld_shared_v4(sums_at(smem, strip, part) + i * 128, value);
+            }
+#pragma unroll
+            for (int l = 0; l < 4; l++)
+                sum[l] += value[l];
+        }
+#pragma unroll
+        for (int l = 0; l < 4; l++)
+            total[i + l] = sum[l];
+    }
+}
+
+// ---- the kernel ----
+
+DG_DEVICE void init_barriers(u32 smem, int rank)
+{
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < DG_NUM_STAGES; i++) {
+            dg_mbarrier_init(smem + FULL_AT + i * 8, 1 + SCALE_THREADS);
+            dg_mbarrier_init(smem + EMPTY_AT + i * 8, 4 * TILE_GROUPS);
+        }
+        dg_mbarrier_init(smem + GATHERED_AT, 1);
+        dg_fence_mbarrier_init();
+        dg_mbarrier_arrive_expect_tx(smem + GATHERED_AT, expected_bytes(rank));
+    }
+    __syncthreads();
+    if (DG_SPLIT > 1)
+        dg_barrier_cluster_arrive(); // waited for before the first sums are sent
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    DG_ENTRY(const __grid_constant__ struct dg_sm90_gemm_args args, const __grid_constant__ struct dg_sm90_maps maps)
+{
+    extern __shared__ __align__(1024) char shared[];
+    const u32 smem = dg_smem_address(shared);
+    const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), rank = blockIdx.x % DG_SPLIT;
+    const struct work work = find_work(&args);
+
+    if (threadIdx.x == THREADS - 128) {
+        dg_prefetch_tensormap(&maps.a);
+        dg_prefetch_tensormap(&maps.b);
+        dg_prefetch_tensormap(&maps.d);
+    }
+    init_barriers(smem, rank);
+    dg_griddepcontrol_launch_dependents();
+    if (warp >= 4 * MATH_GROUPS) {
+        DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
+        if (warp > 4 * MATH_GROUPS) {
+            dg_griddepcontrol_wait();
+            load_scales(&args, smem, &work);
+        } else if (threadIdx.x % 32 == 0) {
+            load_values(smem, &maps, &work, args.flags);
+        }
+        if (DG_SPLIT > 1) {
+            __syncwarp();
+            dg_barrier_cluster_wait();
+        }
+    } else {
+        DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
+        const int k_group = warp / 4 / TILE_GROUPS, part = rank * DG_K_GROUPS + k_group, strip = warp % STRIPS;
+        float total[ACC] = {};
+        multiply(smem, &work, k_group, strip, total);
+        if (DG_SPLIT > 1)
+            dg_barrier_cluster_wait(); // all CTAs of the cluster have started
+        if (strip % PARTS != part) {
+            send_sums(smem, strip, part, total);
+        } else {
+            if (PARTS > 1)
+                gather_sums(smem, strip, total);
+            dg_griddepcontrol_wait();
+            store_rows(total, &args, &maps.d, smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES), 0,
+                       work.m0 + strip / 4 % M_GROUPS * 64 + strip % 4 * 16,
+                       work.n0 + strip / 4 / M_GROUPS * DG_WARP_N);
+            dg_bulk_wait_group_read(0); // the buffers must outlive their stores
+        }
+    }
+}
