@@ -133,10 +133,10 @@ dg_status dg_context_open(dg_context **context, const struct dg_backend *backend
 {
     *context = NULL;
     dg_context *made = calloc(1, sizeof *made);
-    struct dg_plan_memo *memo = dg_plan_memo_create();
+    struct dg_memo *memo = dg_plan_memo_create();
     dg_status status = DG_OK;
     if (!made || !memo) {
-        dg_plan_memo_destroy(memo);
+        dg_memo_destroy(memo);
         free(made);
         return dg_fail(DG_OUT_OF_MEMORY, "no memory for a context");
     }
@@ -173,7 +173,7 @@ void dg_context_destroy(dg_context *context)
         return;
     if (context->backend->close)
         context->backend->close(context->state);
-    dg_plan_memo_destroy(context->memo);
+    dg_memo_destroy(context->memo);
     free(context);
 }
 

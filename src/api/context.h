@@ -14,7 +14,7 @@ struct dg_context {
     struct dg_device device; // as opened; the bound on SMs is num_sms below
     _Atomic int32_t num_sms;
     struct dg_log log;
-    struct dg_plan_memo *memo;
+    struct dg_memo *memo;
 };
 
 // A context on this very backend, whatever the environment says.  `options` is complete.

@@ -130,8 +130,8 @@ void dg_tensor_map_cache_destroy(struct dg_tensor_map_cache *cache)
     free(cache);
 }
 
-static dg_status encode(const struct dg_cuda *cuda, const char *name,
-                        const struct dg_tensor_map_desc *desc, CUtensorMap *map)
+dg_status dg_cuda_tensor_map_encode(const struct dg_cuda *cuda, const char *name,
+                                    const struct dg_tensor_map_desc *desc, CUtensorMap *map)
 {
     static const uint32_t element_strides[DG_TENSOR_MAP_MAX_RANK] = {1, 1, 1, 1, 1};
     DG_TRY(dg_cuda_tensor_map_check(name, desc));
@@ -169,7 +169,7 @@ dg_status dg_cuda_tensor_map(struct dg_tensor_map_cache *cache, const char *name
     pthread_mutex_unlock(lock);
     if (found)
         return DG_OK;
-    DG_TRY(encode(cache->cuda, name, desc, map));
+    DG_TRY(dg_cuda_tensor_map_encode(cache->cuda, name, desc, map));
     pthread_mutex_lock(lock);
     struct entry *entry = &set->ways[set->next++ % NUM_WAYS];
     entry->desc = *desc;

@@ -287,7 +287,7 @@ static void test_a_new_plan_is_logged_once(void)
 // its problem and bound.
 static void *plan_many(void *user)
 {
-    struct dg_plan_memo *memo = user;
+    struct dg_memo *memo = user;
     static _Atomic uint32_t seeds;
     uint32_t state = ++seeds * 7919u;
     for (int i = 0; i < 60000; i++) {
@@ -315,7 +315,7 @@ static void test_memo_under_threads(void)
 {
     enum { THREADS = 4 };
     pthread_t threads[THREADS];
-    struct dg_plan_memo *memo = dg_plan_memo_create();
+    struct dg_memo *memo = dg_plan_memo_create();
     const char *fault = NULL;
     CHECK(memo, "no memory");
     for (int i = 0; i < THREADS; i++)
@@ -326,13 +326,13 @@ static void test_memo_under_threads(void)
         pthread_join(threads[i], &result);
         fault = result ? result : fault;
     }
-    dg_plan_memo_destroy(memo);
+    dg_memo_destroy(memo);
     CHECK(!fault, "%s", fault);
 }
 
 static void test_memo_remembers(void)
 {
-    struct dg_plan_memo *memo = dg_plan_memo_create();
+    struct dg_memo *memo = dg_plan_memo_create();
     struct dg_plan_key key;
     struct dg_plan plan;
     int found = 0;
@@ -348,7 +348,7 @@ static void test_memo_remembers(void)
         key.problem.m = i;
         found += dg_plan_memo_find(memo, &key, &plan) && plan.num_ctas == i;
     }
-    dg_plan_memo_destroy(memo);
+    dg_memo_destroy(memo);
     CHECK(found > 380, "%d of 400 are still there", found);
 }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // sm90_gemm.c - from a plan and pointers to one launch (after a repacking one per operand that needs it).
 // Everything is checked before anything is launched; nothing is allocated and nothing waits.
+//
+// What a call launches - kernel, arguments, TMA descriptors - is remembered by all that it follows from, so
+// that a call with the operands of an earlier one is a look-up and a launch.
 #include "backend/sm90/sm90_gemm.h"
 
 #include "backend/sm90/sm90_args.h"
@@ -49,7 +52,7 @@ static dg_status make_map(struct dg_sm90_state *state, const char *name, const v
                           CUtensorMapSwizzle swizzle, struct dg_tensor_map *map)
 {
     struct dg_tensor_map_desc desc;
-    memset(&desc, 0, sizeof desc); // a key
+    memset(&desc, 0, sizeof desc);
     desc.data = data;
     desc.shape[0] = (uint64_t)columns, desc.shape[1] = (uint64_t)rows;
     desc.stride_bytes[0] = (uint64_t)row_bytes;
@@ -58,7 +61,7 @@ static dg_status make_map(struct dg_sm90_state *state, const char *name, const v
     desc.type = type;
     desc.swizzle = swizzle;
     desc.l2_promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
-    return dg_cuda_tensor_map(state->maps, name, &desc, (CUtensorMap *)map);
+    return dg_cuda_tensor_map_encode(state->context.cuda, name, &desc, (CUtensorMap *)map);
 }
 
 static int is_aligned(const void *data, int64_t stride_bytes)
@@ -240,6 +243,7 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
         .units_m = (int)((p->m + rows_m - 1) / rows_m),
         .units_n = (int)((p->n + rows_n - 1) / rows_n),
         .band = plan->band,
+        .flags = args->flags & DG_GEMM_PDL_PREFETCH_B ? DG_SM90_PDL_PREFETCH_B : 0,
     };
 }
 
@@ -327,16 +331,55 @@ dg_status dg_sm90_prepare(struct dg_sm90_state *state, const struct dg_problem *
     return plan->repack_a || plan->repack_b ? repack_kernel(state, &found) : DG_OK;
 }
 
-dg_status dg_sm90_gemm(struct dg_sm90_state *state, const struct dg_problem *p,
-                       const struct dg_plan *given_plan, const struct dg_gemm_args *given)
+// ---- a call -------------------------------------------------------------------------------------------
+
+// All that a launch follows from, except the stream.  No padding is left as it was found.
+struct call {
+    struct dg_problem problem;
+    struct dg_sm90_config config;
+    int32_t num_ctas, band, num_sms;
+    uint32_t flags;
+    struct dg_matrix_view a, b, sfa, sfb, c, d;
+};
+
+struct launch {
+    struct dg_sm90_maps maps; // 64-byte aligned
+    struct dg_sm90_gemm_args args;
+    CUfunction function;
+    uint32_t num_ctas, num_threads, cluster, smem_bytes;
+};
+_Static_assert(sizeof(struct call) % 8 == 0 && sizeof(struct launch) % 8 == 0,
+               "a memo takes whole words");
+
+struct dg_memo *dg_sm90_launches_create(void)
+{
+    return dg_memo_create(256, sizeof(struct call), sizeof(struct launch));
+}
+
+static void describe_call(const struct dg_problem *p, const struct dg_plan *plan,
+                          const struct dg_gemm_args *args, struct call *call)
+{
+    memset(call, 0, sizeof *call);
+    memcpy(&call->problem, p, sizeof *p); // its padding too
+    call->config = plan->sm90;
+    call->num_ctas = plan->num_ctas;
+    call->band = plan->band;
+    call->num_sms = plan->num_sms;
+    call->flags = args->flags;
+    call->a = args->a, call->b = args->b, call->sfa = args->sfa, call->sfb = args->sfb;
+    call->c = args->c, call->d = args->d;
+}
+
+// Checks the call, finds its kernel and encodes its descriptors; repacks what has to be repacked.
+static dg_status build_launch(struct dg_sm90_state *state, const struct dg_problem *p,
+                              const struct dg_plan *given_plan, const struct dg_gemm_args *given,
+                              struct launch *launch)
 {
     struct dg_plan chosen = *given_plan;
     const struct dg_plan *plan = &chosen;
     const struct dg_sm90_config *c = &plan->sm90;
     const CUtensorMapDataType bytes = CU_TENSOR_MAP_DATA_TYPE_UINT8;
     struct dg_gemm_args args = *given;
-    struct dg_sm90_gemm_args kernel_args;
-    struct dg_sm90_maps maps;
     struct scale_maps scales;
     struct dg_jit_kernel found;
     struct dg_sm90_kernel kernel = dg_sm90_kernel_of(p, plan);
@@ -350,33 +393,61 @@ dg_status dg_sm90_gemm(struct dg_sm90_state *state, const struct dg_problem *p,
         kernel.config = chosen.sm90;
     }
     DG_TRY(get_kernel(state, &kernel, &found));
-    fill_args(p, plan, &args, &kernel_args);
+    memset(launch, 0, sizeof *launch);
+    fill_args(p, plan, &args, &launch->args);
     if (kernel.scales_tma)
-        DG_TRY(map_scales(state, p, &kernel, &args, &scales, &maps));
-    if (kernel_args.d_tma)
-        DG_TRY(map_d(state, p, &kernel, &args, &maps));
+        DG_TRY(map_scales(state, p, &kernel, &args, &scales, &launch->maps));
+    if (launch->args.d_tma)
+        DG_TRY(map_d(state, p, &kernel, &args, &launch->maps));
     if (plan->workspace_bytes)
         DG_TRY(repack_operands(state, p, plan, &args));
     DG_TRY(make_map(state, "a.values", args.a.data, bytes, p->k, p->m,
                     map_stride(args.a.row_stride, p->m), 128, (uint32_t)(c->block_m / c->cluster_n),
-                    CU_TENSOR_MAP_SWIZZLE_128B, &maps.a));
+                    CU_TENSOR_MAP_SWIZZLE_128B, &launch->maps.a));
     DG_TRY(make_map(state, "b.values", args.b.data, bytes, p->k, p->n,
                     map_stride(args.b.row_stride, p->n), 128, (uint32_t)(c->block_n / c->cluster_m),
-                    CU_TENSOR_MAP_SWIZZLE_128B, &maps.b));
+                    CU_TENSOR_MAP_SWIZZLE_128B, &launch->maps.b));
+    launch->function = found.function;
+    launch->num_ctas = (uint32_t)plan->num_ctas;
+    launch->num_threads = (uint32_t)(128 * (c->math_groups + 1));
+    launch->cluster = (uint32_t)(c->cluster_m * c->cluster_n);
+    launch->smem_bytes = (uint32_t)found.smem_bytes;
+    return DG_OK;
+}
 
-    void *parameters[] = {&kernel_args, &maps};
-    const struct dg_cuda_launch launch = {
+static dg_status start(struct dg_sm90_state *state, const struct dg_problem *p,
+                       const struct dg_gemm_args *args, struct launch *launch)
+{
+    void *parameters[] = {&launch->args, &launch->maps};
+    const struct dg_cuda_launch started = {
         .name = p->sfb_block_n == 1 ? "sm90_fp8_gemm_1d1d" : "sm90_fp8_gemm_1d2d",
-        .function = found.function,
-        .grid = {(uint32_t)plan->num_ctas, 1, 1},
-        .block = {(uint32_t)(128 * (c->math_groups + 1)), 1, 1},
-        .cluster = {(uint32_t)(c->cluster_m * c->cluster_n), 1, 1},
-        .smem_bytes = (uint32_t)found.smem_bytes,
-        .pdl = args.flags & DG_GEMM_PDL ? 1 : 0,
-        .stream = args.stream,
+        .function = launch->function,
+        .grid = {launch->num_ctas, 1, 1},
+        .block = {launch->num_threads, 1, 1},
+        .cluster = {launch->cluster, 1, 1},
+        .smem_bytes = launch->smem_bytes,
+        .pdl = args->flags & DG_GEMM_PDL ? 1 : 0,
+        .stream = args->stream,
         .parameters = parameters,
     };
-    return dg_cuda_launch(state->context.cuda, &launch);
+    return dg_cuda_launch(state->context.cuda, &started);
+}
+
+dg_status dg_sm90_gemm(struct dg_sm90_state *state, const struct dg_problem *p,
+                       const struct dg_plan *plan, const struct dg_gemm_args *args)
+{
+    struct call call;
+    struct launch launch;
+    if (plan->workspace_bytes) { // repacks each time
+        DG_TRY(build_launch(state, p, plan, args, &launch));
+        return start(state, p, args, &launch);
+    }
+    describe_call(p, plan, args, &call);
+    if (!dg_memo_find(state->launches, &call, &launch)) {
+        DG_TRY(build_launch(state, p, plan, args, &launch));
+        dg_memo_store(state->launches, &call, &launch);
+    }
+    return start(state, p, args, &launch);
 }
 
 // ---- k == 0 ----

@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "backend/sm90/sm90_kernel.h"
+#include "base/memo.h"
 #include "cuda/context.h"
 #include "cuda/tensor_map.h"
 
@@ -18,6 +19,7 @@ struct dg_sm90_state {
     struct dg_device device;
     struct dg_jit *jit;
     struct dg_tensor_map_cache *maps;
+    struct dg_memo *launches; // complete calls and what was launched for them
     struct dg_log log;
     // Pointers that were seen to be memory of this device; asking the driver costs 0.2 us each.
     _Atomic uintptr_t known[DG_SM90_KNOWN_POINTERS];
@@ -31,5 +33,8 @@ dg_status dg_sm90_gemm(struct dg_sm90_state *state, const struct dg_problem *pro
 // k == 0: D = C or zeros.
 dg_status dg_sm90_fill(struct dg_sm90_state *state, const struct dg_problem *problem,
                        const struct dg_gemm_args *args);
+
+// For open and close: the memory of launches; NULL when there is no memory.
+struct dg_memo *dg_sm90_launches_create(void);
 
 #endif
