@@ -302,6 +302,94 @@ DG_API dg_status dg_fp8_gemm_tt(dg_context *context, const struct dg_scaled *a,
                                 void *stream);
 
 /* ------------------------------------------------------------------------------------------------
+ * MQA logits: the scores of a sparse-attention indexer.  For each query row i and KV position j
+ *
+ *     logits[i][j] = kv_scales[j] * sum over heads h of relu(q[i][h] . kv[j]) * weights[i][h]
+ *
+ * Plain form, dg_fp8_mqa_logits, for prefill:
+ *
+ *   q          [s, h, d] DG_E4M3        the last dimension has stride 1, in every tensor here
+ *   kv         [skv, d] DG_E4M3         one key for all heads
+ *   kv_scales  [skv] DG_F32
+ *   weights    [s, h] DG_F32 or DG_BF16, any row stride
+ *   starts     [s] DG_I32, and ends: row i has the positions [starts[i], ends[i]), cut to [0, skv);
+ *              ends[i] <= starts[i] is an empty range
+ *   logits     DG_F32 or DG_BF16, any row stride that keeps rows apart:
+ *              [s, skv], position j in column j; or with DG_MQA_COMPRESSED [s, width], position
+ *              starts[i] + c in column c, for c < width
+ *
+ * Rows are independent: a caller who is short of memory calls with some rows of q, weights, starts, ends
+ * at a time and a smaller `logits`.
+ *
+ * Paged form, dg_fp8_paged_mqa_logits, for decoding; row i = b * next_n + t is token t of sequence b:
+ *
+ *   q            [batch, next_n, h, d] DG_E4M3; batch and next_n without gap between them
+ *   kv_cache     [pages, page_size, 1, d + 4] or [pages, page_size, d + 4] DG_E4M3, page_size 16, 32, 64 or
+ *                128: a page is page_size * d bytes of values, then page_size FP32 scales; pages may be
+ *                further apart than that (stride[0]), the shape of the inner dimensions is nominal
+ *   weights      [batch * next_n, h]
+ *   lengths      [batch, next_n] DG_I32: row (b, t) has the positions [0, lengths[b][t]); or [batch]: every
+ *                token of b has lengths[b] positions, with DG_MQA_CLEAN token t lengths[b] - next_n + t + 1
+ *   block_table  [batch, max_pages] DG_I32, any row stride: the page of positions page_size * x and on
+ *   schedule     [SMs + 1, 2] DG_I32, made by dg_paged_mqa_logits_metadata from the same lengths on a context
+ *                with the same number of SMs; NULL is allowed on a CPU
+ *   logits       [batch * next_n, columns]; lengths are cut to columns and to max_pages * page_size
+ *
+ * Elements outside a row's positions are left as they are, or with DG_MQA_CLEAN set to minus infinity, in
+ * the same pass.  What lengths, tables, ranges and schedules hold is read when the call runs, so it may
+ * change between the replays of a graph.  Nothing they hold makes the GPU touch memory that it should
+ * not: a page that does not exist counts as zeros, and a schedule that was not made for this number of
+ * SMs and sequences gives logits of NaN (DG_MQA_CHECK tells which entry it was; a CPU always does).
+ *
+ * FP32 throughout; a NaN value or weight gives NaN.  The same call gives the same bits every time, and
+ * row i's bits do not depend on the other rows.  Streams and capture as for GEMM.  On a GPU h is at most
+ * 128, d a multiple of 16 up to 128, and pointers and strides of q, kv and pages are multiples of 16 bytes;
+ * on a CPU d is at most 512.
+ */
+struct dg_mqa_options {
+    size_t struct_size; /* sizeof(struct dg_mqa_options) */
+    uint32_t flags;     /* DG_MQA_... or-ed */
+};
+
+enum {
+    DG_MQA_CLEAN = 1,      /* minus infinity outside of the rows' positions */
+    DG_MQA_COMPRESSED = 2, /* plain form: columns count from starts[i] */
+    DG_MQA_PDL = 4,        /* programmatic dependent launch, as DG_GEMM_PDL */
+    /* Reads lengths, block table and schedule back before the launch and refuses what breaks a rule, with
+       a text that says which entry.  For debugging: the host waits for the stream, which must not be
+       capturing. */
+    DG_MQA_CHECK = 8
+};
+
+#define DG_MQA_OPTIONS_INIT                                                                        \
+    {                                                                                              \
+        sizeof(struct dg_mqa_options), 0                                                           \
+    }
+#ifdef __cplusplus
+#define DG_MQA_OPTIONS dg_mqa_options DG_MQA_OPTIONS_INIT
+#else
+#define DG_MQA_OPTIONS ((struct dg_mqa_options)DG_MQA_OPTIONS_INIT)
+#endif
+
+DG_API dg_status dg_fp8_mqa_logits(dg_context *context, const struct dg_tensor *q,
+                                   const struct dg_tensor *kv, const struct dg_tensor *kv_scales,
+                                   const struct dg_tensor *weights, const struct dg_tensor *starts,
+                                   const struct dg_tensor *ends, const struct dg_tensor *logits,
+                                   const struct dg_mqa_options *options, void *stream);
+
+DG_API dg_status dg_fp8_paged_mqa_logits(
+    dg_context *context, const struct dg_tensor *q, const struct dg_tensor *kv_cache,
+    const struct dg_tensor *weights, const struct dg_tensor *lengths,
+    const struct dg_tensor *block_table, const struct dg_tensor *schedule,
+    const struct dg_tensor *logits, const struct dg_mqa_options *options, void *stream);
+
+/* Deals the positions of all sequences out to the SMs: row w of the schedule says where SM w begins (sequence,
+ * chunk of positions), the last row holds the numbers of sequences and of SMs that it was made for.  On a GPU
+ * the number of rows less one must be dg_context_num_sms(). */
+DG_API dg_status dg_paged_mqa_logits_metadata(dg_context *context, const struct dg_tensor *lengths,
+                                              const struct dg_tensor *schedule, void *stream);
+
+/* ------------------------------------------------------------------------------------------------
  * Quantisation to E4M3
  *
  * x is [rows, columns] DG_F32 or DG_BF16, q the same shape in DG_E4M3, scales DG_F32 or DG_UE8M0X4:

@@ -38,6 +38,50 @@ struct dg_quantize_args {
     void *stream;
 };
 
+// MQA logits of either form.  Row i has the positions [begin, end) of its keys, cut to what there is.
+// Strides in elements but where a name says bytes.
+struct dg_mqa_args {
+    int64_t rows, columns; // of logits
+    int32_t heads, depth;  // q [rows, heads, depth]
+    int32_t is_paged;
+    uint32_t flags; // DG_MQA_...
+    const uint8_t *q;
+    int64_t q_row_stride, q_head_stride;
+    const void *weights;
+    int64_t weights_row_stride;
+    dg_type weights_type, logits_type;
+    void *logits;
+    int64_t logits_row_stride;
+    struct dg_mqa_plain {
+        const uint8_t *kv;
+        const float *scales;
+        int64_t kv_row_stride, scale_stride, num_kv;
+        const int32_t *starts, *ends; // no gaps
+    } plain;
+    struct dg_mqa_paged {
+        const uint8_t *pages; // page_size * depth values, page_size floats
+        int64_t num_pages, page_stride_bytes;
+        int32_t batch, next_n, page_size;
+        int32_t lengths_per_row; // 1: lengths [batch, next_n]; 0: [batch]
+        const int32_t *lengths;  // no gaps
+        const int32_t *block_table;
+        int64_t block_table_stride, max_pages;
+        const int32_t *schedule; // [num_workers + 1, 2]; NULL: none
+        int32_t num_workers;
+    } paged;
+    void *stream;
+};
+
+// The schedule of paged.lengths for paged.num_workers; of the rest only batch, next_n, lengths_per_row
+// and the stream count.
+struct dg_mqa_schedule_args {
+    struct dg_mqa_paged paged;
+    int32_t *schedule;
+    void *stream;
+};
+
+enum { DG_MQA_CHUNK = 128 }; // positions of a sequence that a schedule deals out together
+
 struct dg_backend {
     const char *name;
     int is_default; // may be chosen without being asked for by name
@@ -66,6 +110,8 @@ struct dg_backend {
     // NULL: DG_UNSUPPORTED.
     dg_status (*quantize)(void *state, const struct dg_quantize_args *args);
     dg_status (*dequantize)(void *state, const struct dg_quantize_args *args);
+    dg_status (*mqa_logits)(void *state, int32_t num_sms, const struct dg_mqa_args *args);
+    dg_status (*mqa_schedule)(void *state, const struct dg_mqa_schedule_args *args);
 
     // Facts for `deepgemm info` that hold without an open context (CPU features, driver version...).
     void (*info)(dg_fact_callback callback, void *user);

@@ -4,6 +4,7 @@
 #include "backend/cpu/cpu_gemm.h"
 
 #include "backend/cpu/cpu_features.h"
+#include "backend/cpu/cpu_mqa.h"
 #include "backend/cpu/cpu_probe.h"
 #include "base/env.h"
 
@@ -249,5 +250,7 @@ const struct dg_backend dg_cpu_backend = {
     .gemm = gemm,
     .quantize = dg_cpu_quantize,
     .dequantize = dg_cpu_dequantize,
+    .mqa_logits = dg_cpu_mqa_logits,
+    .mqa_schedule = dg_cpu_mqa_schedule,
     .info = info,
 };

@@ -33,6 +33,9 @@ dg_status dg_cpu_gemm(const struct dg_cpu_state *state, const struct dg_problem 
 // D = C, or zeros without C.
 void dg_cpu_fill(const struct dg_problem *problem, const struct dg_gemm_args *args);
 
+// Rounds once to a DG_F32 or DG_BF16 element (DG_F64: not at all).
+void dg_cpu_store_double(void *data, dg_type type, int64_t offset, double value);
+
 dg_status dg_cpu_quantize(void *state, const struct dg_quantize_args *args);
 dg_status dg_cpu_dequantize(void *state, const struct dg_quantize_args *args);
 

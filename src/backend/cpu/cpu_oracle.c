@@ -6,6 +6,7 @@
 // with the cpu backend but the table of E4M3 values and the threads.
 #include "backend/cpu/cpu_gemm.h"
 
+#include "backend/cpu/cpu_mqa.h"
 #include "base/overflow.h"
 
 #include <stdio.h>
@@ -120,7 +121,7 @@ static uint16_t round_to_bf16(double value)
     return cpu_to_bf16(cpu_bits_float(bits));
 }
 
-static void store_output(void *data, dg_type type, int64_t offset, double value)
+void dg_cpu_store_double(void *data, dg_type type, int64_t offset, double value)
 {
     if (type == DG_F64)
         ((double *)data)[offset] = value;
@@ -149,7 +150,7 @@ static void run_task(const void *argument, void *memory, int64_t index)
             double value = scratch->totals[i][j];
             if (c->data)
                 value += load_output(c->data, problem->d_type, c_offset);
-            store_output(d->data, problem->d_type, (row + i) * d->row_stride + column + j, value);
+            dg_cpu_store_double(d->data, problem->d_type, (row + i) * d->row_stride + column + j, value);
         }
 }
 
@@ -214,4 +215,6 @@ const struct dg_backend dg_oracle_backend = {
     .gemm = gemm,
     .quantize = dg_cpu_quantize,
     .dequantize = dg_cpu_dequantize,
+    .mqa_logits = dg_cpu_mqa_oracle,
+    .mqa_schedule = dg_cpu_mqa_schedule,
 };
