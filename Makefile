@@ -45,9 +45,10 @@ $(BUILD)/libdeepgemm.so: $(LIB_O) src/deepgemm.map
 	ln -sf libdeepgemm.so.$(SOVERSION) $@
 $(BUILD)/deepgemm: $(CLI_O) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
+$(BUILD)/tests/cli/test_check: $(BUILD)/cli/grouped.o $(BUILD)/cli/grouped_check.o
 $(TESTS) $(EXAMPLES) $(CHECKER): %: %.o $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
-$(GPU_TESTS) $(HOST_COST): %: %.o $(patsubst %,$(BUILD)/cli/%.o,check data gpu output) $(BUILD)/libdeepgemm.a
+$(GPU_TESTS) $(HOST_COST): %: %.o $(patsubst %,$(BUILD)/cli/%.o,check data gpu output grouped grouped_check) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 
 # ---- running it ----

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // bench_list.c - the problems that a benchmark or a compilation goes through.
 #include "bench.h"
+#include "grouped.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 int bench_add_problem(struct bench *bench, const char *line, const char *where)
 {
     struct dg_problem problem;
-    if (dg_problem_parse(line, &problem) != DG_OK)
+    if (cli_problem_parse(line, &problem) != DG_OK)
         return cli_error(bench->command, CLI_USAGE, "%s%s%s", where, *where ? ": " : "",
                          dg_last_error());
     struct dg_problem *problems =

@@ -3,7 +3,7 @@
 //
 // The rows to compare are gathered into a compact problem of their own, so that a large m costs no more
 // than a budget; what can be looked at without the oracle is looked at everywhere.
-#include "data.h"
+#include "grouped.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -226,6 +226,8 @@ dg_status cli_check(const struct cli_data *data, dg_context *oracle, bool is_gpu
         .limit_relative = limits->relative + (p->d_type == DG_BF16 ? half_ulp : 0),
         .limit_row = limits->row,
     };
+    if (cli_kind(p) != CLI_DENSE)
+        return cli_grouped_check(data, oracle, max_products, check);
     check_writes(data, check);
 
     struct subset subset = {0};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // cli_run.c - `deepgemm run`: one problem on random data, timed, and compared with the oracle.
 #include "gpu.h"
+#include "grouped.h"
 
 #include <string.h>
 
@@ -145,7 +146,7 @@ static void print_json(const struct run_settings *settings, const struct dg_prob
 static void print_check(const struct dg_problem *problem, const struct cli_check *check)
 {
     printf("check    %s", check->failure[0] ? "FAILED" : "ok");
-    printf(", %lld of %lld rows\n", (long long)check->rows, (long long)problem->m);
+    printf(", %lld of %lld rows\n", (long long)check->rows, (long long)cli_output_rows(problem));
     if (check->failure[0])
         printf("         %s\n", check->failure);
     printf("error    %.3g of the norm (%.3g allowed), at most %.3g of a row's root mean square",
@@ -201,7 +202,7 @@ static int run_main(const struct cli_command *command, int argc, char **argv)
     if (argc - first != 1)
         return cli_error(command, CLI_USAGE, "one problem is wanted, %d given", argc - first);
     struct dg_problem problem;
-    if (dg_problem_parse(argv[first], &problem) != DG_OK)
+    if (cli_problem_parse(argv[first], &problem) != DG_OK)
         return cli_error(command, CLI_USAGE, "%s", dg_last_error());
 
     dg_context *contexts[3] = {NULL};

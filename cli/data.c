@@ -3,7 +3,7 @@
 //
 // Every row of values comes from its own seed, so the bytes do not depend on the number of threads that
 // make them.  Values pass through FP32 panels of bounded size and the library's own quantisation.
-#include "data.h"
+#include "grouped.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -151,16 +151,24 @@ static struct dg_scaled describe(const struct operand *o, dg_type sf_type, void 
 // Bytes from the first to behind the last element.
 static size_t span(const struct dg_tensor *t)
 {
-    if (t->shape[0] == 0 || t->shape[1] == 0)
-        return 0;
-    const int64_t last = (t->shape[0] - 1) * t->stride[0] + (t->shape[1] - 1) * t->stride[1];
+    int64_t last = 0;
+    for (int i = 0; i < t->rank; i++) {
+        if (t->shape[i] == 0)
+            return 0;
+        last += (t->shape[i] - 1) * t->stride[i];
+    }
     return (size_t)(last + 1) * dg_type_bytes(t->type);
 }
 
 void cli_data_describe(const struct dg_problem *problem, void *const base[CLI_BUFFERS],
                        struct cli_operands *operands)
 {
+    if (cli_kind(problem) != CLI_DENSE) {
+        cli_grouped_describe(problem, base, operands);
+        return;
+    }
     const struct operand a = operand_a(problem), b = operand_b(problem);
+    operands->layout.rank = 0;
     operands->a = describe(&a, problem->sf_type, base[CLI_A], base[CLI_SFA]);
     operands->b = describe(&b, problem->sf_type, base[CLI_B], base[CLI_SFB]);
     operands->d =
@@ -258,6 +266,7 @@ static bool allocate(struct cli_data *data, const struct cli_operands *operands)
         [CLI_SFB] = &operands->b.scales,
         [CLI_D] = &operands->d,
         [CLI_C] = data->problem.c_mode == DG_C_NONE ? NULL : &operands->d,
+        [CLI_LAYOUT] = operands->layout.rank ? &operands->layout : NULL,
     };
     bool ok = true;
     for (int i = 0; i < CLI_BUFFERS; i++) {
@@ -276,6 +285,45 @@ static bool allocate(struct cli_data *data, const struct cli_operands *operands)
     return ok;
 }
 
+static dg_status make_dense(struct cli_data *data, dg_context *cpu)
+{
+    const struct operand a = operand_a(&data->problem), b = operand_b(&data->problem);
+    const dg_type type = data->problem.sf_type;
+    const struct dg_scaled scaled_a =
+        describe_nt(&a, type, data->buffer[CLI_A], data->buffer[CLI_SFA]);
+    const struct dg_scaled scaled_b =
+        describe_nt(&b, type, data->buffer[CLI_B], data->buffer[CLI_SFB]);
+    const dg_status status = make_operand(&a, &scaled_a, data->seed + 1, cpu);
+    return status == DG_OK ? make_operand(&b, &scaled_b, data->seed + 2, cpu) : status;
+}
+
+// The rows that groups own; the others stay as they are.
+static dg_status make_groups(struct cli_data *data, dg_context *cpu)
+{
+    const struct dg_problem *p = &data->problem;
+    struct cli_group *groups = cli_groups(p);
+    struct cli_operands operands;
+    dg_status status = groups ? DG_OK : DG_OUT_OF_MEMORY;
+    cli_data_operands(data, &operands);
+    if (groups)
+        cli_grouped_layout(p, groups, data->buffer[CLI_LAYOUT]);
+    for (int64_t g = 0; g < p->groups && status == DG_OK; g++) {
+        struct dg_scaled a, b;
+        cli_group_operands(p, &operands, groups, g, &a, &b);
+        const struct operand rows_a = {.rows = a.values.shape[0],
+                                       .columns = a.values.shape[1],
+                                       .block_rows = 1},
+                             rows_b = {.rows = b.values.shape[0],
+                                       .columns = b.values.shape[1],
+                                       .block_rows = b.block_rows};
+        status = make_operand(&rows_a, &a, data->seed + 1 + mix(2 * (uint64_t)g), cpu);
+        if (status == DG_OK)
+            status = make_operand(&rows_b, &b, data->seed + 2 + mix(2 * (uint64_t)g + 1), cpu);
+    }
+    free(groups);
+    return status;
+}
+
 dg_status cli_data_create(struct cli_data *data, const struct dg_problem *problem, uint64_t seed,
                           dg_context *cpu)
 {
@@ -286,23 +334,16 @@ dg_status cli_data_create(struct cli_data *data, const struct dg_problem *proble
         cli_data_free(data);
         return DG_OUT_OF_MEMORY;
     }
-    const struct operand a = operand_a(problem), b = operand_b(problem);
-    const dg_type type = problem->sf_type;
-    const struct dg_scaled scaled_a =
-        describe_nt(&a, type, data->buffer[CLI_A], data->buffer[CLI_SFA]);
-    const struct dg_scaled scaled_b =
-        describe_nt(&b, type, data->buffer[CLI_B], data->buffer[CLI_SFB]);
-    dg_status status = make_operand(&a, &scaled_a, data->seed + 1, cpu);
-    if (status == DG_OK)
-        status = make_operand(&b, &scaled_b, data->seed + 2, cpu);
+    const dg_status status =
+        cli_kind(problem) == CLI_DENSE ? make_dense(data, cpu) : make_groups(data, cpu);
     if (status != DG_OK) {
         cli_data_free(data);
         return status;
     }
     cli_data_operands(data, &operands);
     if (data->buffer[CLI_C]) {
-        operands.d.data = data->buffer[CLI_C];
-        make_c(data, operands.d);
+        make_c(data, dg_matrix_strided(data->buffer[CLI_C], problem->d_type,
+                                       cli_output_rows(problem), problem->n, problem->ldd));
     }
     cli_data_reset(data);
     return DG_OK;
@@ -338,12 +379,16 @@ dg_status cli_call(dg_context *context, const struct dg_problem *problem,
         [DG_OP_FP8_GEMM_TN] = dg_fp8_gemm_tn,
         [DG_OP_FP8_GEMM_TT] = dg_fp8_gemm_tt,
     };
+    if (cli_kind(problem) != CLI_DENSE)
+        return cli_grouped_call(context, problem, operands, options, stream);
     return functions[problem->op](context, &operands->a, &operands->b, &operands->d,
                                   operands->c.data ? &operands->c : NULL, options, stream);
 }
 
 double cli_operations(const struct dg_problem *p)
 {
+    if (cli_kind(p) != CLI_DENSE)
+        return cli_grouped_operations(p);
     return 2.0 * (double)p->m * (double)p->n * (double)p->k;
 }
 
@@ -351,6 +396,8 @@ double cli_bytes(const struct dg_problem *p)
 {
     struct cli_operands operands;
     void *const none[CLI_BUFFERS] = {0};
+    if (cli_kind(p) != CLI_DENSE)
+        return cli_grouped_bytes(p);
     cli_data_describe(p, none, &operands);
     const struct dg_tensor *scales[] = {&operands.a.scales, &operands.b.scales};
     double bytes = ((double)p->m + (double)p->n) * (double)p->k;

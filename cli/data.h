@@ -9,7 +9,7 @@
 
 #include "cli.h"
 
-enum cli_buffer { CLI_A, CLI_SFA, CLI_B, CLI_SFB, CLI_C, CLI_D, CLI_BUFFERS };
+enum cli_buffer { CLI_A, CLI_SFA, CLI_B, CLI_SFB, CLI_C, CLI_D, CLI_LAYOUT, CLI_BUFFERS };
 
 enum { CLI_GUARD_BYTES = 4096, CLI_POISON = 0xff }; // 0xffff and 0xffffffff are NaN
 
@@ -24,7 +24,8 @@ struct cli_data {
 // The operands of one call.
 struct cli_operands {
     struct dg_scaled a, b;
-    struct dg_tensor c, d; // c.data == NULL: no C
+    struct dg_tensor c, d;   // c.data == NULL: no C
+    struct dg_tensor layout; // of grouped problems
 };
 
 // Fills a cli_data with normal random values, quantised as the problem says through `cpu`, a context of
@@ -42,7 +43,7 @@ void cli_data_describe(const struct dg_problem *problem, void *const base[CLI_BU
 // Those in the data's own buffers.
 void cli_data_operands(const struct cli_data *data, struct cli_operands *operands);
 
-// Calls dg_fp8_gemm_{nt,nn,tn,tt}, whichever the problem names.
+// Calls dg_fp8_gemm_{nt,nn,tn,tt} or a grouped function, whichever the problem names.
 dg_status cli_call(dg_context *context, const struct dg_problem *problem,
                    const struct cli_operands *operands, const struct dg_gemm_options *options,
                    void *stream);

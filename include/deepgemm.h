@@ -134,6 +134,19 @@ static inline struct dg_tensor dg_matrix(void *data, dg_type type, int64_t rows,
     return dg_matrix_strided(data, type, rows, columns, columns);
 }
 
+/* `count` such matrices, `stride` elements apart: a tensor of rank 3. */
+static inline struct dg_tensor dg_stack(struct dg_tensor matrix, int64_t count, int64_t stride)
+{
+    matrix.rank = 3;
+    matrix.shape[2] = matrix.shape[1];
+    matrix.stride[2] = matrix.stride[1];
+    matrix.shape[1] = matrix.shape[0];
+    matrix.stride[1] = matrix.stride[0];
+    matrix.shape[0] = count;
+    matrix.stride[0] = stride;
+    return matrix;
+}
+
 /* The same memory with rows and columns exchanged. */
 static inline struct dg_tensor dg_transposed(struct dg_tensor tensor)
 {
@@ -302,6 +315,93 @@ DG_API dg_status dg_fp8_gemm_tt(dg_context *context, const struct dg_scaled *a,
                                 void *stream);
 
 /* ------------------------------------------------------------------------------------------------
+ * Grouped FP8 GEMM: many products of one shape, as in a mixture of experts.  How many rows (or how much
+ * of k) each group has is read on the device when the call runs: it may change between the replays of
+ * a graph, and the host never waits for it.
+ *
+ *   m_grouped_..._contiguous   D[r] = C[r] + A[r] * B[group of r]^T: the rows of all groups in one matrix
+ *       a [m, k]   b [groups, n, k] (nn: [groups, k, n])   c, d [m, n]   layout (see options.layout):
+ *         DG_GROUP_INDEX   [m]       layout[r] is the group of row r; -1: of none, and D[r] = C[r], or
+ *                                    zeros without C.  Neither order nor alignment is asked for, but rows
+ *                                    of one group should lie together: each run of them is a product.
+ *                                    Tiles that hold only rows of no group are not multiplied.
+ *         DG_GROUP_ENDS    [groups]  group g ends before row layout[g], and begins where the groups
+ *                                    before it ended, rounded up to a multiple of options.alignment.  An
+ *                                    end that is not behind the beginning makes an empty group.  Rows
+ *                                    between groups are not written, and nothing they hold matters.
+ *   m_grouped_..._masked       D[g][r] = C[g][r] + A[g][r] * B[g]^T for r < layout[g]
+ *       a [groups, max_m, k]   b [groups, n, k]   c, d [groups, max_m, n]   layout [groups]
+ *       Rows from layout[g] on are not written, and nothing they hold matters.
+ *   k_grouped_..._contiguous   D[g] = C[g] + A_g * B_g^T over layout[g] values of k, as for the gradients
+ *       of weights.  Blocks of 128 along k count from the beginning of each group.
+ *       nt   a [m * sum of k]: one group after the other, each an [m, layout[g]] matrix without gaps;
+ *            a.scales [m, blocks of all groups]; b likewise with n
+ *       tn   a [sum of k, m], a.scales [blocks of all groups, m]; b likewise with n
+ *       c, d [groups, m, n]   layout [groups], each a multiple of 32 (a group of 0: D[g] = C[g], or zeros)
+ *
+ * a and b have the types and scales of the dense functions (k_grouped: scales 1 x 128 for b too), one
+ * matrix of scales for each of values ([groups, ...] where those have groups; DG_F32 in k_grouped).  d is DG_BF16 or DG_F32, c
+ * NULL or as for the dense functions, `layout` DG_I32 without gaps.  n, k and groups must not be 0.
+ * Arithmetic and the rules of streams and graphs are those of the dense functions; a row's bits depend on
+ * the hint and on where its group begins at most in which tile it falls into, and not on other groups.
+ *
+ * What the layout says is held to: a group index that is not below `groups` counts as -1, ends and counts
+ * are cut to the rows there are, a size along k that breaks its rule counts as 0.  DG_GROUPED_CHECK_LAYOUT
+ * refuses such layouts instead.
+ */
+typedef enum dg_group_layout { DG_GROUP_INDEX = 0, DG_GROUP_ENDS = 1 } dg_group_layout;
+
+struct dg_grouped_options {
+    size_t struct_size; /* sizeof(struct dg_grouped_options) */
+    void *workspace;    /* as in struct dg_gemm_options */
+    size_t workspace_bytes;
+    uint32_t flags;         /* DG_GEMM_... and DG_GROUPED_... or-ed */
+    dg_group_layout layout; /* of m_grouped_contiguous */
+    int32_t alignment;      /* DG_GROUP_ENDS: groups begin at multiples of this; 0: 128 */
+    int64_t expected_m; /* rows a group usually has: a hint that moves only the speed; 0: none */
+    /* m_grouped_contiguous: where the context computes, how many rows count; the others are neither
+       looked up in the layout nor written.  NULL: m. */
+    const int32_t *num_rows;
+};
+
+enum {
+    /* Reads the layout back before the launch and refuses one that breaks a rule, with a text that says
+       which entry.  For debugging: the host waits for the stream, which must not be capturing. */
+    DG_GROUPED_CHECK_LAYOUT = 1 << 16
+};
+
+#define DG_GROUPED_OPTIONS_INIT                                                                    \
+    {                                                                                              \
+        sizeof(struct dg_grouped_options), NULL, 0, 0, (dg_group_layout)0, 0, 0, NULL              \
+    }
+#ifdef __cplusplus
+#define DG_GROUPED_OPTIONS dg_grouped_options DG_GROUPED_OPTIONS_INIT
+#else
+#define DG_GROUPED_OPTIONS ((struct dg_grouped_options)DG_GROUPED_OPTIONS_INIT)
+#endif
+
+DG_API dg_status dg_m_grouped_fp8_gemm_nt_contiguous(
+    dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b,
+    const struct dg_tensor *d, const struct dg_tensor *c, const struct dg_tensor *layout,
+    const struct dg_grouped_options *options, void *stream);
+DG_API dg_status dg_m_grouped_fp8_gemm_nn_contiguous(
+    dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b,
+    const struct dg_tensor *d, const struct dg_tensor *c, const struct dg_tensor *layout,
+    const struct dg_grouped_options *options, void *stream);
+DG_API dg_status dg_m_grouped_fp8_gemm_nt_masked(
+    dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b,
+    const struct dg_tensor *d, const struct dg_tensor *c, const struct dg_tensor *layout,
+    const struct dg_grouped_options *options, void *stream);
+DG_API dg_status dg_k_grouped_fp8_gemm_nt_contiguous(
+    dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b,
+    const struct dg_tensor *d, const struct dg_tensor *c, const struct dg_tensor *layout,
+    const struct dg_grouped_options *options, void *stream);
+DG_API dg_status dg_k_grouped_fp8_gemm_tn_contiguous(
+    dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b,
+    const struct dg_tensor *d, const struct dg_tensor *c, const struct dg_tensor *layout,
+    const struct dg_grouped_options *options, void *stream);
+
+/* ------------------------------------------------------------------------------------------------
  * MQA logits: the scores of a sparse-attention indexer.  For each query row i and KV position j
  *
  *     logits[i][j] = kv_scales[j] * sum over heads h of relu(q[i][h] . kv[j]) * weights[i][h]
@@ -442,18 +542,44 @@ DG_API dg_status dg_dequantize(dg_context *context, const struct dg_scaled *q,
  *   a=k|mn  b=k|mn           which dimension of the values has stride 1  (as the name's letters say)
  *   lda= ldb= ldd=           stride of the other dimension, elements     (no gap, and no less)
  *
- * m, n and k are required; each key comes once, in any order.
+ * m, n and k are required; each key comes once, in any order.  Grouped problems:
+ *
+ *     fp8_m_grouped_contiguous groups=8 m=32768 n=4096 k=7168 rows=4000 layout=ends
+ *     fp8_m_grouped_masked groups=32 max_m=4096 n=4096 k=7168 rows=uniform:0.7-1.3 expected_m=20
+ *     fp8_k_grouped groups=4 m=4096 n=7168 k=32768           (k: of all groups; out=fp32 sfb=1)
+ *
+ *   groups=                  required; max_m=, the rows that a group has room for, in place of m
+ *   layout=index|ends        of m_grouped_contiguous                (index)
+ *   align=                   groups begin at multiples of it        (128; 32 for k_grouped)
+ *   rows=                    for whoever makes data: how many rows (k_grouped: values of k) the groups
+ *                            have: a number; uniform:LOW-HIGH, that many times expected_m; zipf, shares of
+ *                            1 / rank; hot, half of all in one group       (what expected_m says)
+ *   expected_m=              the hint of the call    (rows=; else all there is room for)
  */
 typedef enum dg_op {
     DG_OP_NONE = 0,
     DG_OP_FP8_GEMM_NT = 1,
     DG_OP_FP8_GEMM_NN = 2,
     DG_OP_FP8_GEMM_TN = 3,
-    DG_OP_FP8_GEMM_TT = 4
+    DG_OP_FP8_GEMM_TT = 4,
+    DG_OP_FP8_M_GROUPED_CONTIGUOUS = 5,
+    DG_OP_FP8_M_GROUPED_CONTIGUOUS_NN = 6,
+    DG_OP_FP8_M_GROUPED_MASKED = 7,
+    DG_OP_FP8_K_GROUPED = 8,
+    DG_OP_FP8_K_GROUPED_TN = 9
 } dg_op;
 
 typedef enum dg_major { DG_K_MAJOR = 0, DG_MN_MAJOR = 1 } dg_major;
 typedef enum dg_c_mode { DG_C_NONE = 0, DG_C_SEPARATE = 1, DG_C_IN_PLACE = 2 } dg_c_mode;
+
+/* How the sizes of groups are spread; DG_ROWS_GIVEN is for programs that have sizes of their own. */
+typedef enum dg_rows {
+    DG_ROWS_EQUAL = 0,
+    DG_ROWS_UNIFORM = 1, /* rows_low to rows_high thousandths of expected_m */
+    DG_ROWS_ZIPF = 2,
+    DG_ROWS_HOT = 3,
+    DG_ROWS_GIVEN = 4 /* rows_low says which, in whatever way the program likes */
+} dg_rows;
 
 /* Where 0 is no value, a field of 0 takes the default above.  The majors have no such default: they are
  * DG_K_MAJOR unless set. */
@@ -467,6 +593,13 @@ struct dg_problem {
     int32_t sfb_block_n; /* 128 or 1 */
     dg_major a_major, b_major;
     dg_major sfa_major, sfb_major;
+    /* Grouped problems only.  Masked ones have max_m in m. */
+    dg_group_layout layout;
+    int32_t alignment;
+    dg_rows spread;
+    int32_t rows_low, rows_high;
+    int64_t groups;
+    int64_t rows, expected_m; /* of one group */
 };
 
 /* Reads a line and fills in every field, with the strides that are used.  DG_INVALID_ARGUMENT names the

@@ -90,7 +90,9 @@ dg_status dg_explain(dg_context *context, const struct dg_problem *problem,
     char line[256];
     dg_problem_format(&complete, line, sizeof line);
     tell(callback, user, "problem", "line", "%s", line);
-    tell(callback, user, "problem", "flops", "%.6g", 2.0 * complete.m * complete.n * complete.k);
+    tell(callback, user, "problem", "flops", "%.6g",
+         2.0 * dg_problem_expected_rows(&complete) * (double)complete.n *
+             dg_problem_expected_k(&complete));
     tell(callback, user, "device", "backend", "%s", context->backend->name);
     tell(callback, user, "device", "name", "%s", device.name);
     tell(callback, user, "plan", "kernel", "%s", dg_plan_kernel_name(plan.kernel));

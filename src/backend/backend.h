@@ -27,6 +27,18 @@ struct dg_gemm_args {
     void *stream;
 };
 
+// A grouped GEMM in NT orientation: `gemm` has the matrices of all groups where those share one, else those
+// of the first group, with the distance to the next one's here (elements; 0 where they share).  Groups along
+// k: a and b are [m, sum of k] and [n, sum of k], or, with is_flat, one matrix without gaps after the other.
+struct dg_grouped_args {
+    struct dg_gemm_args gemm;
+    int64_t a_group, sfa_group, b_group, sfb_group, c_group, d_group;
+    const int32_t *layout;   // as include/deepgemm.h has it; never trusted
+    const int32_t *num_rows; // NULL: all
+    int64_t scale_columns;   // groups along k: columns of sfa and sfb
+    int is_flat;
+};
+
 // Quantisation in one orientation: blocks of block_rows x block_columns of x.
 struct dg_quantize_args {
     int64_t rows, columns;
@@ -106,6 +118,12 @@ struct dg_backend {
     dg_status (*prepare)(void *state, const struct dg_problem *problem, const struct dg_plan *plan);
     dg_status (*gemm)(void *state, const struct dg_problem *problem, const struct dg_plan *plan,
                       const struct dg_gemm_args *args);
+
+    // Grouped problems; their plan is made like the others'.  NULL: DG_UNSUPPORTED.
+    dg_status (*grouped)(void *state, const struct dg_problem *problem, const struct dg_plan *plan,
+                         const struct dg_grouped_args *args);
+    // Copies from where the context computes and waits for it, for checks; NULL: memory of the host.
+    dg_status (*fetch)(void *state, void *to, const void *from, size_t bytes, void *stream);
 
     // NULL: DG_UNSUPPORTED.
     dg_status (*quantize)(void *state, const struct dg_quantize_args *args);

@@ -227,6 +227,12 @@ static dg_status gemm(void *state, const struct dg_problem *problem, const struc
     }
 }
 
+static dg_status grouped(void *state, const struct dg_problem *problem, const struct dg_plan *plan,
+                         const struct dg_grouped_args *args)
+{
+    return dg_cpu_grouped(state, problem, args);
+}
+
 static void info(dg_fact_callback callback, void *user)
 {
     char text[128];
@@ -248,6 +254,7 @@ const struct dg_backend dg_cpu_backend = {
     .plan = plan,
     .explain = explain,
     .gemm = gemm,
+    .grouped = grouped,
     .quantize = dg_cpu_quantize,
     .dequantize = dg_cpu_dequantize,
     .mqa_logits = dg_cpu_mqa_logits,

@@ -252,9 +252,8 @@ static void finish_panel(const struct task *task, int32_t column)
     kernels->finish(&work);
 }
 
-static void run_task(const void *argument, void *scratch, int64_t index)
+static void run_gemm_task(const struct gemm *gemm, void *scratch, int64_t index)
 {
-    const struct gemm *gemm = argument;
     const struct dg_cpu_blocking *blocking = &gemm->blocking;
     const struct dg_problem *problem = gemm->problem;
     const int64_t first_row = index % blocking->num_row_tasks * blocking->task_rows;
@@ -278,6 +277,19 @@ static void run_task(const void *argument, void *scratch, int64_t index)
     }
     for (int32_t column = 0; column < task.columns; column += width)
         finish_panel(&task, column);
+}
+
+static void run_task(const void *argument, void *scratch, int64_t index)
+{
+    run_gemm_task(argument, scratch, index);
+}
+
+void dg_cpu_gemm_task(const struct dg_cpu_kernels *kernels, const struct dg_problem *problem,
+                      const struct dg_gemm_args *args, const struct dg_cpu_blocking *blocking,
+                      void *scratch, int64_t task)
+{
+    const struct gemm gemm = {kernels, problem, args, *blocking};
+    run_gemm_task(&gemm, scratch, task);
 }
 
 size_t dg_cpu_scratch_bytes(void)

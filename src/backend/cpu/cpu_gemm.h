@@ -30,6 +30,12 @@ size_t dg_cpu_scratch_bytes(void);
 
 dg_status dg_cpu_gemm(const struct dg_cpu_state *state, const struct dg_problem *problem,
                       const struct dg_gemm_args *args);
+// One of the num_row_tasks * num_column_tasks tasks of a blocking; scratch of dg_cpu_scratch_bytes().
+void dg_cpu_gemm_task(const struct dg_cpu_kernels *kernels, const struct dg_problem *problem,
+                      const struct dg_gemm_args *args, const struct dg_cpu_blocking *blocking,
+                      void *scratch, int64_t task);
+dg_status dg_cpu_grouped(const struct dg_cpu_state *state, const struct dg_problem *problem,
+                         const struct dg_grouped_args *args);
 // D = C, or zeros without C.
 void dg_cpu_fill(const struct dg_problem *problem, const struct dg_gemm_args *args);
 

@@ -5,6 +5,7 @@
 // double, in any order.  Only the scales and the sum over blocks round, at 2^-53.  It shares nothing
 // with the cpu backend but the table of E4M3 values and the threads.
 #include "backend/cpu/cpu_gemm.h"
+#include "backend/cpu/cpu_pieces.h"
 
 #include "backend/cpu/cpu_mqa.h"
 #include "base/overflow.h"
@@ -179,6 +180,26 @@ static dg_status gemm(void *state, const struct dg_problem *problem, const struc
     return dg_cpu_pool_run(cpu->pool, &job);
 }
 
+// Piece by piece.
+static dg_status grouped(void *state, const struct dg_problem *problem, const struct dg_plan *plan,
+                         const struct dg_grouped_args *args)
+{
+    struct dg_cpu_pieces pieces;
+    DG_TRY(dg_cpu_pieces_list(problem, args, &pieces));
+    dg_status status = DG_OK;
+    for (int64_t i = 0; i < pieces.count && status == DG_OK; i++) {
+        struct dg_problem dense;
+        struct dg_gemm_args operands;
+        dg_cpu_piece_describe(problem, args, &pieces.list[i], &dense, &operands);
+        const struct dg_plan one = {.kernel = dense.k > 0                     ? DG_KERNEL_ORACLE
+                                              : dense.c_mode == DG_C_IN_PLACE ? DG_KERNEL_NONE
+                                                                              : DG_KERNEL_FILL};
+        status = gemm(state, &dense, &one, &operands);
+    }
+    dg_cpu_pieces_free(&pieces);
+    return status;
+}
+
 static dg_status plan(const struct dg_problem *problem, const struct dg_device *device,
                       struct dg_plan *plan)
 {
@@ -213,6 +234,7 @@ const struct dg_backend dg_oracle_backend = {
     .plan = plan,
     .explain = explain,
     .gemm = gemm,
+    .grouped = grouped,
     .quantize = dg_cpu_quantize,
     .dequantize = dg_cpu_dequantize,
     .mqa_logits = dg_cpu_mqa_oracle,
