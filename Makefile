@@ -47,7 +47,7 @@ $(BUILD)/deepgemm: $(CLI_O) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 $(BUILD)/tests/cli/test_check: $(BUILD)/cli/grouped.o $(BUILD)/cli/grouped_check.o
 $(TESTS) $(EXAMPLES) $(CHECKER): %: %.o $(BUILD)/libdeepgemm.a
-	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
+	$(CC) $(CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 $(GPU_TESTS) $(HOST_COST): %: %.o $(patsubst %,$(BUILD)/cli/%.o,check data gpu output grouped grouped_check) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 
