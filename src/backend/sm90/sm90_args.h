@@ -27,6 +27,7 @@ struct dg_sm90_gemm_args {
     int sfb_rows; // rows of B's scale matrix: ceil(n / 128) or n
     // Tiles in units of a cluster, walked in bands of `band` units along m.
     int units_m, units_n, band;
+    int tile_rows; // rows of a tile of the split kernel: a multiple of 8, of 16 if units_m > 1
     int flags; // DG_SM90_...
 };
 

@@ -44,6 +44,7 @@ enum {
     STRIPS = 4 * TILE_GROUPS,
     MOST_GATHERED = (STRIPS + PARTS - 1) / PARTS,
     SUMS_BYTES = ACC * 4 * 32, // what a warp sends: [accumulators / 4][lane][4]
+    SCALE_LAG = DG_NUM_STAGES > 4 ? 3 : 1,
     // Shared memory: [A slots][B slots][D buffers][sums of other parts][scale slots][barriers]
     A_BYTES = DG_BLOCK_M * BLOCK_K,
     B_BYTES = DG_BLOCK_N * BLOCK_K,
@@ -59,9 +60,11 @@ enum {
 };
 static_assert(DG_NUM_STAGES % DG_K_GROUPS == 0, "a group that skips a lap would mistake its parity");
 
-// What a CTA works on: a tile, and `count` slots full of its k-blocks from `first_block`.
+// What a CTA works on: a tile of `rows` rows, and `count` fillings of a slot with its k-blocks from `first_block`.
+// The copy engine is slow where a box reaches beyond the tensor, so tiles are as high as they need to be; what
+// the products read below a tile is nobody's row.
 struct work {
-    int m0, n0, first_block, count;
+    int m0, n0, rows, first_block, count;
 };
 
 DG_DEVICE struct work find_work(const struct dg_sm90_gemm_args *args)
@@ -69,8 +72,8 @@ DG_DEVICE struct work find_work(const struct dg_sm90_gemm_args *args)
     const int tile = blockIdx.x / DG_SPLIT, rank = blockIdx.x % DG_SPLIT;
     const int slots = (args->num_k_blocks + DG_STAGE_BLOCKS - 1) / DG_STAGE_BLOCKS;
     const int first = slots * rank / DG_SPLIT;
-    struct work work = {tile % args->units_m * DG_BLOCK_M, tile / args->units_m * DG_BLOCK_N, first * DG_STAGE_BLOCKS,
-                        slots * (rank + 1) / DG_SPLIT - first};
+    struct work work = {tile % args->units_m * args->tile_rows, tile / args->units_m * DG_BLOCK_N, args->tile_rows,
+                        first * DG_STAGE_BLOCKS, slots * (rank + 1) / DG_SPLIT - first};
     return work;
 }
 
@@ -100,13 +103,13 @@ DG_DEVICE void load_blocks(u32 smem, const struct dg_tensor_map *map, u32 full, 
 
 DG_DEVICE void load_a(u32 smem, const struct dg_sm90_maps *maps, const struct work *work, int i, int flags)
 {
-    load_blocks(smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES, &maps->a, smem + FULL_AT + slot_of(i) * 8, DG_BLOCK_M,
+    load_blocks(smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES, &maps->a, smem + FULL_AT + slot_of(i) * 8, work->rows,
                 work->m0, work->first_block + i * DG_STAGE_BLOCKS, flags);
 }
 
 DG_DEVICE void load_b(u32 smem, const struct dg_sm90_maps *maps, const struct work *work, int i, int flags)
 {
-    dg_mbarrier_arrive_expect_tx(smem + FULL_AT + slot_of(i) * 8, DG_STAGE_BLOCKS * (A_BYTES + B_BYTES));
+    dg_mbarrier_arrive_expect_tx(smem + FULL_AT + slot_of(i) * 8, DG_STAGE_BLOCKS * (work->rows * BLOCK_K + B_BYTES));
     load_blocks(smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES, &maps->b, smem + FULL_AT + slot_of(i) * 8,
                 DG_BLOCK_N, work->n0, work->first_block + i * DG_STAGE_BLOCKS, flags);
 }
@@ -131,17 +134,22 @@ DG_DEVICE void load_values(u32 smem, const struct dg_sm90_maps *maps, const stru
 
 // ---- scale warps ----
 
+// The copies of a filling and the scale barrier's news of it are SCALE_LAG fillings apart, so that a warp arrives
+// once: an arrival of each thread would keep the barrier busy for as long as a slot takes.
 DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, const struct work *work)
 {
     const int thread = threadIdx.x - (THREADS - SCALE_THREADS);
     const u32 *sfa = (const u32 *)args->sfa + (work->m0 + thread) * args->sfa_row_stride;
-    for (int i = 0; i < work->count; i++) {
-        dg_mbarrier_wait(smem + EMPTY_AT + slot_of(i) * 8, parity_of(i) ^ 1);
+    for (int i = 0; i < work->count + SCALE_LAG; i++) {
+        if (i < work->count)
+            dg_mbarrier_wait(smem + EMPTY_AT + slot_of(i) * 8, parity_of(i) ^ 1);
 #pragma unroll
         for (int j = 0; j < DG_STAGE_BLOCKS; j++) {
             const u32 scales = smem + SCALE_AT + (slot_of(i) * DG_STAGE_BLOCKS + j) * SCALE_BYTES;
             const int block = work->first_block + i * DG_STAGE_BLOCKS + j, column = DG_SF_PACKED ? block / 4 : block;
             const int is_inside = block < args->num_k_blocks;
+            if (i >= work->count)
+                break;
             load_column(scales, 4, sfa + column * args->sfa_k_stride, args->sfa_row_stride, DG_BLOCK_M,
                         is_inside ? args->m - work->m0 : 0, thread);
 #pragma unroll
@@ -153,32 +161,48 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, const
                             args->sfb_row_stride, SFB_COUNT, is_inside ? args->sfb_rows - row : 0, thread);
             }
         }
-        dg_cp_async_mbarrier_arrive(smem + FULL_AT + slot_of(i) * 8);
+        dg_cp_async_commit_group();
+        dg_cp_async_wait_group(SCALE_LAG);
+        __syncwarp();
+        if (i >= SCALE_LAG && thread % 32 == 0)
+            dg_mbarrier_arrive(smem + FULL_AT + slot_of(i - SCALE_LAG) * 8);
     }
 }
 
 // ---- math groups ----
 
-// total += (sf_a * sf_b) * part where the strip starts `offset` columns into a 128-column block of B's scales.
-DG_DEVICE void promote(float *total, const float *part, u32 sfa, u32 sfb, int block, int offset)
+// The scales of one k-block that a thread needs, multiplied: for its two rows, and each 128-column block of B's
+// scales that a strip can touch.
+struct scales {
+    float of[SFB_COUNT][2];
+};
+
+DG_DEVICE struct scales read_scales(u32 sfa, u32 sfb, int block)
 {
-    float each[SFB_COUNT][2], scale[2];
+    struct scales scales;
 #pragma unroll
     for (int i = 0; i < SFB_COUNT; i++)
 #pragma unroll
         for (int half = 0; half < 2; half++)
-            each[i][half] = scale_of(dg_ld_shared(sfa + half * 32), block) *
-                            scale_of(dg_ld_shared(sfb + i * 4), block);
+            scales.of[i][half] =
+                scale_of(dg_ld_shared(sfa + half * 32), block) * scale_of(dg_ld_shared(sfb + i * 4), block);
+    return scales;
+}
+
+// total += scale * part where the strip starts `offset` columns into a 128-column block of B's scales.
+DG_DEVICE void promote(float *total, const float *part, const struct scales *scales, int offset)
+{
+    float scale[2];
 #pragma unroll
     for (int column = 0; column < DG_WARP_N; column += 8) {
         if (column % OFFSET_STEP == 0)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                scale[half] = each[0][half];
+                scale[half] = scales->of[0][half];
 #pragma unroll
                 for (int i = 1; i < SFB_COUNT; i++)
                     if ((OFFSET_STEP == 128 ? 0 : offset) + column >= i * 128)
-                        scale[half] = each[i][half];
+                        scale[half] = scales->of[i][half];
             }
 #pragma unroll
         for (int i = 0; i < 4; i++)
@@ -186,36 +210,52 @@ DG_DEVICE void promote(float *total, const float *part, u32 sfa, u32 sfb, int bl
     }
 }
 
-// The sums of strip `strip` over every DG_K_GROUPS-th slot.
+// Waits for a filling and reads its scales.
+DG_DEVICE void enter_slot(u32 smem, const struct work *work, int i, int row, int n_group, struct scales *scales)
+{
+    const u32 at = smem + SCALE_AT + slot_of(i) * DG_STAGE_BLOCKS * SCALE_BYTES;
+    dg_mbarrier_wait(smem + FULL_AT + slot_of(i) * 8, parity_of(i));
+#pragma unroll
+    for (int j = 0; j < DG_STAGE_BLOCKS; j++)
+        scales[j] = read_scales(at + j * SCALE_BYTES + row * 4, at + j * SCALE_BYTES + SFA_BYTES + n_group * SFB_COUNT * 4,
+                                work->first_block + i * DG_STAGE_BLOCKS + j);
+}
+
+// The sums of strip `strip` over every DG_K_GROUPS-th filling.  The next one's wait and scales come while the
+// tensor cores work.
 DG_DEVICE void multiply(u32 smem, const struct work *work, int k_group, int strip, float *total)
 {
-    const int m_group = strip / 4 % M_GROUPS, n_group = strip / 4 / M_GROUPS, lane = threadIdx.x % 32;
-    const int row = m_group * 64 + strip % 4 * 16 + lane / 4, offset = (work->n0 + n_group * DG_WARP_N) % 128;
+    const int m_group = strip / 4 % M_GROUPS, n_group = strip / 4 / M_GROUPS;
+    const int row = m_group * 64 + strip % 4 * 16 + threadIdx.x % 32 / 4;
+    const int offset = (work->n0 + n_group * DG_WARP_N) % 128;
+    struct scales now[DG_STAGE_BLOCKS], next[DG_STAGE_BLOCKS];
+    if (k_group < work->count)
+        enter_slot(smem, work, k_group, row, n_group, now);
+#pragma unroll 1
     for (int i = k_group; i < work->count; i += DG_K_GROUPS) {
-        const int first = slot_of(i) * DG_STAGE_BLOCKS;
-        const u32 a = smem + first * A_BYTES + m_group * 64 * BLOCK_K;
-        const u32 b = smem + B_AT + first * B_BYTES + n_group * DG_WARP_N * BLOCK_K;
+        const u32 a = smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES + m_group * 64 * BLOCK_K;
+        const u32 b = smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES + n_group * DG_WARP_N * BLOCK_K;
         float part[DG_STAGE_BLOCKS][ACC];
-        dg_mbarrier_wait(smem + FULL_AT + slot_of(i) * 8, parity_of(i));
         dg_wgmma_fence();
 #pragma unroll
         for (int j = 0; j < DG_STAGE_BLOCKS; j++)
 #pragma unroll
             for (int k = 0; k < BLOCK_K / 32; k++)
-                dg_wgmma(part[j], a + j * A_BYTES + k * 32, b + j * B_BYTES + k * 32, k != 0);
+                dg_wgmma(part[j], a + j * work->rows * BLOCK_K + k * 32, b + j * B_BYTES + k * 32, k != 0);
         dg_wgmma_commit_group();
+        if (i + DG_K_GROUPS < work->count)
+            enter_slot(smem, work, i + DG_K_GROUPS, row, n_group, next);
 #pragma unroll
         for (int j = 0; j < DG_STAGE_BLOCKS; j++)
             dg_wgmma_wait(part[j]);
+        __syncwarp(); // all lanes have read their scales
+        if (threadIdx.x % 32 == 0)
+            dg_mbarrier_arrive(smem + EMPTY_AT + slot_of(i) * 8);
 #pragma unroll
         for (int j = 0; j < DG_STAGE_BLOCKS; j++) {
-            const u32 scales = smem + SCALE_AT + (first + j) * SCALE_BYTES;
-            promote(total, part[j], scales + row * 4, scales + SFA_BYTES + n_group * SFB_COUNT * 4,
-                    work->first_block + i * DG_STAGE_BLOCKS + j, offset);
+            promote(total, part[j], &now[j], offset);
+            now[j] = next[j];
         }
-        __syncwarp();
-        if (lane == 0)
-            dg_mbarrier_arrive(smem + EMPTY_AT + slot_of(i) * 8);
     }
 }
 
@@ -240,17 +280,24 @@ DG_DEVICE u32 expected_bytes(int rank)
 
 DG_DEVICE void send_sums(u32 smem, int strip, int part, const float *total)
 {
-    const u32 rank = strip % PARTS / DG_K_GROUPS;
-    const u32 remote = dg_mapa(sums_at(smem, strip, part), rank), barrier = dg_mapa(smem + GATHERED_AT, rank);
+    const u32 rank = strip % PARTS / DG_K_GROUPS, at = sums_at(smem, strip, part);
+    if (DG_SPLIT == 1) {
 #pragma unroll
-    for (int i = 0; i < ACC; i += 4)
-        dg_st_async_v4(remote + i * 128, total + i, barrier);
+        for (int i = 0; i < ACC; i += 4)
+            dg_st_shared_v4(at + i * 128, total + i);
+    } else {
+        const u32 remote = dg_mapa(at, rank), barrier = dg_mapa(smem + GATHERED_AT, rank);
+#pragma unroll
+        for (int i = 0; i < ACC; i += 4)
+            dg_st_async_v4(remote + i * 128, total + i, barrier);
+    }
 }
 
 // Adds the parts in their order, so that the bits do not depend on who was first.
 DG_DEVICE void gather_sums(u32 smem, int strip, float *total)
 {
-    dg_mbarrier_wait(smem + GATHERED_AT, 0);
+    if (DG_SPLIT > 1)
+        dg_mbarrier_wait(smem + GATHERED_AT, 0);
 #pragma unroll
     for (int i = 0; i < ACC; i += 4) {
         float sum[4] = {0, 0, 0, 0};
@@ -280,12 +327,13 @@ DG_DEVICE void init_barriers(u32 smem, int rank)
 {
     if (threadIdx.x == 0) {
         for (int i = 0; i < DG_NUM_STAGES; i++) {
-            dg_mbarrier_init(smem + FULL_AT + i * 8, 1 + SCALE_THREADS);
+            dg_mbarrier_init(smem + FULL_AT + i * 8, 1 + SCALE_THREADS / 32);
             dg_mbarrier_init(smem + EMPTY_AT + i * 8, 4 * TILE_GROUPS);
         }
         dg_mbarrier_init(smem + GATHERED_AT, 1);
         dg_fence_mbarrier_init();
-        dg_mbarrier_arrive_expect_tx(smem + GATHERED_AT, expected_bytes(rank));
+        if (DG_SPLIT > 1)
+            dg_mbarrier_arrive_expect_tx(smem + GATHERED_AT, expected_bytes(rank));
     }
     __syncthreads();
     if (DG_SPLIT > 1)
@@ -326,14 +374,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         multiply(smem, &work, k_group, strip, total);
         if (DG_SPLIT > 1)
             dg_barrier_cluster_wait(); // all CTAs of the cluster have started
-        if (strip % PARTS != part) {
+        if (strip % PARTS != part)
             send_sums(smem, strip, part, total);
-        } else {
+        if (DG_SPLIT == 1 && PARTS > 1)
+            dg_barrier_sync(1, 128 * MATH_GROUPS);
+        const int row = strip / 4 % M_GROUPS * 64 + strip % 4 * 16;
+        if (strip % PARTS == part && row < work.rows) {
             if (PARTS > 1)
                 gather_sums(smem, strip, total);
             dg_griddepcontrol_wait();
-            store_rows(total, &args, &maps.d, smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES), 0,
-                       work.m0 + strip / 4 % M_GROUPS * 64 + strip % 4 * 16,
+            store_rows(total, &args, &maps.d, smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES), 0, work.m0 + row,
                        work.n0 + strip / 4 / M_GROUPS * DG_WARP_N);
             dg_bulk_wait_group_read(0); // the buffers must outlive their stores
         }

@@ -50,6 +50,13 @@ DG_DEVICE void dg_st_shared_v2(u32 address, float a, float b)
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(a), "f"(b) : "memory");
 }
 
+DG_DEVICE void dg_st_shared_v4(u32 address, const float *value)
+{
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value[0]), "f"(value[1]), "f"(value[2]),
+                 "f"(value[3])
+                 : "memory");
+}
+
 // Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8 (9.7.15.5.16).
 DG_DEVICE void dg_stmatrix_x4(u32 address, u32 a, u32 b, u32 c, u32 d)
 {
@@ -111,6 +118,14 @@ DG_DEVICE void dg_cp_async_mbarrier_arrive(u32 barrier)
     asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
+// Groups of a thread's copies; waits until all but the `pending` newest have landed.
+DG_DEVICE void dg_cp_async_commit_group(void)
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+#define dg_cp_async_wait_group(pending) asm volatile("cp.async.wait_group %0;" ::"n"((pending) + 0) : "memory")
+
 // ---- TMA (9.7.9.25.5) ----
 
 DG_DEVICE void dg_prefetch_tensormap(const struct dg_tensor_map *map)
@@ -169,6 +184,12 @@ DG_DEVICE void dg_bulk_commit_group(void)
 DG_DEVICE void dg_fence_proxy_async(void)
 {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// `threads` of the CTA meet at its barrier `index`; 0 is that of __syncthreads (9.7.13.1).
+DG_DEVICE void dg_barrier_sync(u32 index, u32 threads)
+{
+    asm volatile("barrier.sync.aligned %0, %1;" ::"r"(index), "r"(threads) : "memory");
 }
 
 // ---- clusters (9.7.13.4) ----
