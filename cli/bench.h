@@ -6,7 +6,8 @@
 #include "data.h"
 
 struct bench_settings {
-    const char *shapes, *problem;
+    struct cli_texts shapes;
+    const char *problem;
     const char *vs, *peers, *csv;
     const char *backend, *isa, *threads; // isa and threads: lists
     int64_t device, num_sms, seed, time_ms;
@@ -29,6 +30,7 @@ static const double bench_check_products = 1e9;
 // The problems of a shapes file, one a line, `#` begins a comment; appended to bench->problems.  CLI_OK,
 // or the exit status after a message that names the line.
 int bench_read_shapes(struct bench *bench, const char *path);
+int bench_read_all_shapes(struct bench *bench, const struct cli_texts *paths);
 int bench_add_problem(struct bench *bench, const char *line, const char *where);
 
 // Begins the table on these columns, the first as wide as the problems to come; JSON around it.

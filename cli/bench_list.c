@@ -45,6 +45,14 @@ int bench_read_shapes(struct bench *bench, const char *path)
     return status;
 }
 
+int bench_read_all_shapes(struct bench *bench, const struct cli_texts *paths)
+{
+    int status = CLI_OK;
+    for (int i = 0; i < paths->count && status == CLI_OK; i++)
+        status = bench_read_shapes(bench, paths->list[i]);
+    return status;
+}
+
 void bench_begin(struct bench *bench, const struct cli_column *columns, int num_columns)
 {
     size_t longest = 0;

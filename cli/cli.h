@@ -27,6 +27,13 @@ enum cli_option_kind {
     CLI_FLAG,   // int, set to 1
     CLI_TEXT,   // const char *
     CLI_NUMBER, // int64_t, not negative
+    CLI_TEXTS,  // struct cli_texts: may be given more than once
+    CLI_DEVICE, // struct cli_context_settings: a number is its device, a name its profile
+};
+
+struct cli_texts {
+    const char *list[16];
+    int count;
 };
 
 struct cli_option {
@@ -69,6 +76,7 @@ int cli_status_error(const struct cli_command *command, dg_status status);
 // Options that choose and shape a context, for the settings of any command that makes one.
 struct cli_context_settings {
     const char *backend, *isa;
+    const char *profile; // of a device that need not be there; NULL: one of this machine
     int64_t threads, device, num_sms;
 };
 // clang-format off
@@ -77,7 +85,8 @@ struct cli_context_settings {
     {"backend", CLI_TEXT, offsetof(settings, member.backend), "NAME", "sm90, cpu or oracle"},     \
     {"isa", CLI_TEXT, offsetof(settings, member.isa), "NAME", "CPU kernels: c, avx2 or avx512"},  \
     {"threads", CLI_NUMBER, offsetof(settings, member.threads), "N", "CPU threads"},              \
-    {"device", CLI_NUMBER, offsetof(settings, member.device), "N", "CUDA device"},                \
+    {"device", CLI_DEVICE, offsetof(settings, member), "N|NAME",                                  \
+     "CUDA device, or plan for one of: h100-sxm, h100-pcie, h200, h20"},                          \
     {"num-sms", CLI_NUMBER, offsetof(settings, member.num_sms), "N", "SMs a GPU call may occupy"}
 // clang-format on
 dg_status cli_context_create(dg_context **context, const struct cli_context_settings *settings);

@@ -8,7 +8,8 @@
 #include <string.h>
 
 static const struct cli_option options[] = {
-    {"shapes", CLI_TEXT, offsetof(struct bench_settings, shapes), "FILE", "problems, one a line"},
+    {"shapes", CLI_TEXTS, offsetof(struct bench_settings, shapes), "FILE",
+     "problems, one a line; may be repeated"},
     {"problem", CLI_TEXT, offsetof(struct bench_settings, problem), "PROBLEM", "one more problem"},
     {"vs", CLI_TEXT, offsetof(struct bench_settings, vs), "LIST",
      "CPU: fma-peak (always on); GPU: cublaslt, cublaslt_block"},
@@ -35,7 +36,7 @@ static const struct cli_option options[] = {
 static int read_problems(struct bench *bench, int argc, char **argv, int first)
 {
     const struct bench_settings *settings = bench->settings;
-    int status = settings->shapes ? bench_read_shapes(bench, settings->shapes) : CLI_OK;
+    int status = bench_read_all_shapes(bench, &settings->shapes);
     if (status == CLI_OK && settings->problem)
         status = bench_add_problem(bench, settings->problem, "--problem");
     for (int i = first; status == CLI_OK && i < argc; i++)

@@ -8,13 +8,14 @@
 
 struct compile_settings {
     struct cli_context_settings context;
-    const char *shapes;
+    struct cli_texts shapes;
     int64_t max_m;
     int list;
 };
 
 static const struct cli_option options[] = {
-    {"shapes", CLI_TEXT, offsetof(struct compile_settings, shapes), "FILE", "problems, one a line"},
+    {"shapes", CLI_TEXTS, offsetof(struct compile_settings, shapes), "FILE",
+     "problems, one a line; may be repeated"},
     {"list", CLI_FLAG, offsetof(struct compile_settings, list), NULL,
      "compile nothing: list the kernels needed for m = 1 to --max-m"},
     {"max-m", CLI_NUMBER, offsetof(struct compile_settings, max_m), "N", "for --list (16384)"},
@@ -172,7 +173,7 @@ static int compile_main(const struct cli_command *command, int argc, char **argv
     if (!cli_parse(command, argc, argv, &settings, &first, &status))
         return status;
     struct bench bench = {.command = command};
-    status = settings.shapes ? bench_read_shapes(&bench, settings.shapes) : CLI_OK;
+    status = bench_read_all_shapes(&bench, &settings.shapes);
     for (int i = first; status == CLI_OK && i < argc; i++)
         status = bench_add_problem(&bench, argv[i], "");
     if (status == CLI_OK && bench.num_problems == 0)

@@ -28,6 +28,17 @@ static void print_help(const struct cli_command *command)
     printf("  %-22s %s\n", "--help", "this text");
 }
 
+static bool store_one_more(const struct cli_command *command, const struct cli_option *option,
+                           const char *text, struct cli_texts *texts)
+{
+    const int most = (int)(sizeof texts->list / sizeof *texts->list);
+    if (texts->count == most)
+        cli_error(command, CLI_USAGE, "--%s %s: at most %d of them", option->name, text, most);
+    else
+        texts->list[texts->count++] = text;
+    return texts->count < most || texts->list[most - 1] == text;
+}
+
 static bool store(const struct cli_command *command, const struct cli_option *option,
                   const char *text, char *settings)
 {
@@ -39,6 +50,15 @@ static bool store(const struct cli_command *command, const struct cli_option *op
     case CLI_TEXT:
         *(const char **)variable = text;
         return true;
+    case CLI_TEXTS:
+        return store_one_more(command, option, text, (struct cli_texts *)(void *)variable);
+    case CLI_DEVICE:
+        if (text[0] < '0' || text[0] > '9') {
+            ((struct cli_context_settings *)(void *)variable)->profile = text;
+            return true;
+        }
+        variable += offsetof(struct cli_context_settings, device);
+        break;
     case CLI_NUMBER:
         break;
     }
@@ -117,6 +137,7 @@ dg_status cli_context_create(dg_context **context, const struct cli_context_sett
     struct dg_context_options options = DG_CONTEXT_OPTIONS;
     options.backend = settings->backend;
     options.cpu_isa = settings->isa;
+    options.device_profile = settings->profile;
     // Beyond int32 the library refuses the value all the same.
     options.num_threads = settings->threads > INT32_MAX ? INT32_MAX : (int32_t)settings->threads;
     options.num_sms = settings->num_sms > INT32_MAX ? INT32_MAX : (int32_t)settings->num_sms;

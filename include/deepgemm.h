@@ -2,7 +2,8 @@
  *
  * deepgemm.h - FP8 matrix multiplication with fine-grained scales, on Hopper GPUs and on CPUs.
  *
- * The whole public API.  C99 and C++; needs no CUDA header.  A complete program:
+ * The whole public API (size waiver: one header is all that is installed).  C99 and C++; needs no CUDA
+ * header.  A complete program:
  *
  *     #include <deepgemm.h>
  *     #include <stdio.h>
@@ -207,11 +208,19 @@ struct dg_context_options {
     dg_log_callback log; /* NULL: silent, unless $DG_LOG asks for standard error */
     void *log_user;
     dg_log_level log_level; /* most detailed level that is delivered; 0: DG_LOG_WARNING */
+    /* NULL: run here.  "h100-sxm", "h100-pcie", "h200", "h20": a context for such a GPU on any machine,
+     * which plans, explains and compiles, but whose compute calls fail with DG_NO_DEVICE. */
+    const char *device_profile;
+    /* Measured winners that plans prefer, see dg_context_set_tuning; NULL: $DG_TUNING_FILE, which if bad
+     * is left aside with a warning. */
+    const char *tuning_file;
+    uint32_t gemm_flags; /* DG_GEMM_... or-ed into the flags of every GEMM call */
 };
 
 #define DG_CONTEXT_OPTIONS_INIT                                                                    \
     {                                                                                              \
-        sizeof(struct dg_context_options), NULL, -1, 0, 0, NULL, NULL, NULL, (dg_log_level)0       \
+        sizeof(struct dg_context_options), NULL, -1, 0, 0, NULL, NULL, NULL, (dg_log_level)0,      \
+            NULL, NULL, 0                                                                          \
     }
 #ifdef __cplusplus
 #define DG_CONTEXT_OPTIONS dg_context_options DG_CONTEXT_OPTIONS_INIT
@@ -234,6 +243,11 @@ DG_API const char *dg_context_backend(const dg_context *context);
 DG_API dg_status dg_context_set_num_sms(dg_context *context, int32_t num_sms);
 /* The bound in force (never 0 on a GPU; 0 on a CPU). */
 DG_API int32_t dg_context_num_sms(const dg_context *context);
+
+/* Replaces the measured winners that this context's plans prefer to the cost model by those of `text`, the
+ * contents of a tuning file as `deepgemm bench --tune` writes it; NULL: none.  DG_INVALID_ARGUMENT names
+ * the line that it did not understand, and changes nothing. */
+DG_API dg_status dg_context_set_tuning(dg_context *context, const char *text);
 
 /* ------------------------------------------------------------------------------------------------
  * Dense FP8 GEMM:  D = C + A * B^T
@@ -623,6 +637,11 @@ DG_API dg_status dg_info(dg_fact_callback callback, void *user);
 /* What would run for a problem, and why.  Compiles nothing and touches no device memory. */
 DG_API dg_status dg_explain(dg_context *context, const struct dg_problem *problem,
                             dg_fact_callback callback, void *user);
+
+/* The plans that could run a problem, one fact each: the section is "candidate", the key its name in a
+ * tuning file, the value the predicted microseconds.  None where a backend has but one way. */
+DG_API dg_status dg_candidates(dg_context *context, const struct dg_problem *problem,
+                               dg_fact_callback callback, void *user);
 
 /* Makes ready what a call of this problem needs (the kernel is compiled and loaded), so that the call
  * itself neither compiles nor reads files. */

@@ -33,6 +33,19 @@ dg_status dg_options_read(const char *name, const void *options, void *defaults,
     return DG_OK;
 }
 
+dg_status dg_check_gemm_flags(const char *name, uint32_t flags)
+{
+    const uint32_t all = DG_GEMM_PDL | DG_GEMM_PDL_PREFETCH_B | DG_GEMM_BATCH_INVARIANT;
+    if (flags & ~all)
+        return dg_fail(DG_INVALID_ARGUMENT,
+                       "%s = 0x%x: only the bits 0x%x (DG_GEMM_...) are defined", name,
+                       (unsigned)flags, (unsigned)all);
+    if ((flags & DG_GEMM_PDL_PREFETCH_B) && !(flags & DG_GEMM_PDL))
+        return dg_fail(DG_INVALID_ARGUMENT, "%s = 0x%x: DG_GEMM_PDL_PREFETCH_B needs DG_GEMM_PDL",
+                       name, (unsigned)flags);
+    return DG_OK;
+}
+
 static dg_status check_options(const struct dg_context_options *options)
 {
     if (options->device < -1)
@@ -48,7 +61,7 @@ static dg_status check_options(const struct dg_context_options *options)
     if ((unsigned)options->log_level > DG_LOG_DEBUG)
         return dg_fail(DG_INVALID_ARGUMENT, "options.log_level = %d: must be from 0 to %d",
                        (int)options->log_level, DG_LOG_DEBUG);
-    return DG_OK;
+    return dg_check_gemm_flags("options.gemm_flags", options->gemm_flags);
 }
 
 // --- choice of the backend ---
@@ -56,6 +69,11 @@ static dg_status check_options(const struct dg_context_options *options)
 static int is_available(const struct dg_backend *backend, const struct dg_context_options *options,
                         struct dg_strbuf *why_not)
 {
+    if (options->device_profile) {
+        if (!backend->planner)
+            dg_strbuf_add(why_not, "it has no profiles of devices");
+        return backend->planner != NULL;
+    }
     return !backend->available || backend->available(options, why_not);
 }
 
@@ -116,6 +134,16 @@ static dg_status choose_backend(const struct dg_context_options *options,
                 : choose_first(options, chosen);
 }
 
+// A profile stands in for the backend that $DG_BACKEND might ask for, but not for one in the options.
+static dg_status choose_planner(const struct dg_context_options *options,
+                                const struct dg_backend **chosen)
+{
+    DG_TRY(options->backend ? choose_by_name("options.backend", options->backend, options, chosen)
+                            : choose_first(options, chosen));
+    *chosen = (*chosen)->planner;
+    return DG_OK;
+}
+
 // --- life ---
 
 static dg_status bound_sms(dg_context *context, const char *name, int32_t num_sms)
@@ -143,9 +171,12 @@ dg_status dg_context_open(dg_context **context, const struct dg_backend *backend
     made->backend = backend;
     made->memo = memo;
     made->log = dg_log_open(options);
+    made->gemm_flags = options->gemm_flags;
     status = backend->open(options, &made->log, &made->device, &made->state);
     if (!status)
         status = bound_sms(made, "options.num_sms", options->num_sms);
+    if (!status)
+        status = dg_context_load_tuning(made, options);
     if (status)
         dg_context_destroy(made);
     else
@@ -163,7 +194,8 @@ dg_status dg_context_create(dg_context **context, const struct dg_context_option
     if (options)
         DG_TRY(dg_options_read("options", options, &complete, sizeof complete));
     DG_TRY(check_options(&complete));
-    DG_TRY(choose_backend(&complete, &backend));
+    DG_TRY(complete.device_profile ? choose_planner(&complete, &backend)
+                                   : choose_backend(&complete, &backend));
     return dg_context_open(context, backend, &complete);
 }
 
@@ -174,6 +206,7 @@ void dg_context_destroy(dg_context *context)
     if (context->backend->close)
         context->backend->close(context->state);
     dg_memo_destroy(context->memo);
+    dg_context_forget_tuning(context);
     free(context);
 }
 
@@ -217,16 +250,26 @@ static void log_plan(const dg_context *context, const struct dg_problem *problem
     dg_strbuf_free(&facts);
 }
 
+struct dg_device dg_context_device(dg_context *context)
+{
+    struct dg_device device = context->device;
+    device.num_sms = dg_context_num_sms(context);
+    device.tuning = dg_context_tuning(context);
+    return device;
+}
+
 dg_status dg_context_plan(dg_context *context, const struct dg_problem *problem,
                           struct dg_plan *plan)
 {
     struct dg_plan_key key;
     memcpy(&key.problem, problem, sizeof key.problem); // padding too
     key.num_sms = atomic_load_explicit(&context->num_sms, memory_order_relaxed);
+    key.tuning = dg_context_tuning(context);
     if (dg_plan_memo_find(context->memo, &key, plan))
         return DG_OK;
     struct dg_device device = context->device;
     device.num_sms = (int32_t)key.num_sms;
+    device.tuning = key.tuning;
     if (problem->d_type == DG_F64 && strcmp(context->backend->name, "oracle"))
         return dg_fail(DG_UNSUPPORTED, "d.type = f64: only the oracle backend writes it, not %s",
                        context->backend->name);

@@ -11,8 +11,6 @@
 
 #define LL(x) ((long long)(x))
 
-enum { ALL_FLAGS = DG_GEMM_PDL | DG_GEMM_PDL_PREFETCH_B | DG_GEMM_BATCH_INVARIANT };
-
 // The operands of a call in NT orientation: a [m, k], b [n, k], c and d [m, n].
 struct operands {
     struct dg_checked a, b, sfa, sfb, c, d;
@@ -108,14 +106,7 @@ static dg_status check_addend(const struct dg_tensor *c, const struct dg_tensor 
 static dg_status check_options(const struct dg_gemm_options *given, struct dg_gemm_options *options)
 {
     DG_TRY(dg_options_read("options", given, options, sizeof *options));
-    if (options->flags & ~(uint32_t)ALL_FLAGS)
-        return dg_fail(DG_INVALID_ARGUMENT,
-                       "options.flags = 0x%x: only the bits 0x%x (DG_GEMM_...) are defined",
-                       (unsigned)options->flags, (unsigned)ALL_FLAGS);
-    if ((options->flags & DG_GEMM_PDL_PREFETCH_B) && !(options->flags & DG_GEMM_PDL))
-        return dg_fail(DG_INVALID_ARGUMENT,
-                       "options.flags = 0x%x: DG_GEMM_PDL_PREFETCH_B needs DG_GEMM_PDL",
-                       (unsigned)options->flags);
+    DG_TRY(dg_check_gemm_flags("options.flags", options->flags));
     if ((uintptr_t)options->workspace % 256)
         return dg_fail(DG_INVALID_ARGUMENT,
                        "options.workspace = %p: must be a multiple of 256 bytes",
@@ -176,7 +167,7 @@ static dg_status run(dg_context *context, const struct dg_problem *problem,
         .d = dg_view(&o->d),
         .workspace = options->workspace,
         .workspace_bytes = options->workspace_bytes,
-        .flags = options->flags,
+        .flags = options->flags | context->gemm_flags,
         .stream = stream,
     };
     return context->backend->gemm(context->state, problem, &plan, &args);

@@ -85,8 +85,7 @@ dg_status dg_explain(dg_context *context, const struct dg_problem *problem,
     if (!callback)
         return dg_fail(DG_INVALID_ARGUMENT, "callback is NULL");
     DG_TRY(plan_problem(context, problem, &complete, &plan));
-    struct dg_device device = context->device;
-    device.num_sms = dg_context_num_sms(context);
+    const struct dg_device device = dg_context_device(context);
     char line[256];
     dg_problem_format(&complete, line, sizeof line);
     tell(callback, user, "problem", "line", "%s", line);

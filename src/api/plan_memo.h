@@ -12,6 +12,7 @@
 struct dg_plan_key {
     struct dg_problem problem;
     int64_t num_sms;
+    const void *tuning; // the table of measured winners
 };
 _Static_assert(sizeof(struct dg_plan_key) % 8 == 0 && sizeof(struct dg_plan) % 8 == 0,
                "a memo takes whole words");

@@ -94,9 +94,15 @@ struct dg_mqa_schedule_args {
 
 enum { DG_MQA_CHUNK = 128 }; // positions of a sequence that a schedule deals out together
 
+// Told of candidates one by one, until it returns something else than DG_OK.
+typedef dg_status (*dg_candidate_visit)(void *user, const char *name, const struct dg_plan *plan);
+
 struct dg_backend {
     const char *name;
     int is_default; // may be chosen without being asked for by name
+    // The same backend for a device that is not there (options.device_profile): plans, explains and prepares,
+    // but its compute hooks refuse or are NULL.  NULL: there are no profiles for this backend.
+    const struct dg_backend *planner;
 
     // Can it run here?  Adds the reason to why_not if it cannot.
     int (*available)(const struct dg_context_options *options, struct dg_strbuf *why_not);
@@ -110,6 +116,9 @@ struct dg_backend {
     // the problem is legal but not for this backend.
     dg_status (*plan)(const struct dg_problem *problem, const struct dg_device *device,
                       struct dg_plan *plan);
+    // Every plan that could run the problem, under the name that a tuning file gives it; NULL: there is only one.
+    dg_status (*candidates)(const struct dg_problem *problem, const struct dg_device *device,
+                            dg_candidate_visit visit, void *user);
     // The plan in words, one fact per line of `deepgemm plan`.
     void (*explain)(const struct dg_problem *problem, const struct dg_device *device,
                     const struct dg_plan *plan, dg_fact_callback callback, void *user);

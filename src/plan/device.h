@@ -4,6 +4,8 @@
 #ifndef DG_PLAN_DEVICE_H
 #define DG_PLAN_DEVICE_H
 
+#include "deepgemm.h"
+
 #include <stdint.h>
 
 enum dg_device_kind { DG_DEVICE_CPU = 0, DG_DEVICE_CUDA = 1 };
@@ -23,6 +25,10 @@ struct dg_device {
     // CPUs
     char isa[16]; // "c", "avx2", "avx512": the kernels in use
     int32_t num_threads;
+    const struct dg_tuning *tuning; // what was measured on such devices (tuning.h); NULL: nothing
 };
+
+// A GPU by the name of its profile: "h100-sxm", "h100-pcie", "h200", "h20".
+dg_status dg_device_profile(const char *name, struct dg_device *device);
 
 #endif

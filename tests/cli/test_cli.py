@@ -105,6 +105,20 @@ def test_plan_refuses_what_is_not_a_problem():
     fails(2, "n is missing", "plan", "fp8_gemm_nt m=1 k=1")
 
 
+def test_plan_and_compile_for_devices_that_are_not_there():
+    problem = "fp8_gemm_nt m=64 n=2112 k=7168"
+    for name, sms in (("h100-sxm", 132), ("h100-pcie", 114), ("h200", 132), ("h20", 78)):
+        facts = json.loads(cli("plan", "--device", name, "--json", problem).stdout)
+        assert facts["device"]["backend"] == "sm90" and "NVIDIA H" in facts["device"]["name"]
+        assert facts["plan"]["why"].endswith("on %d SMs" % sms), facts["plan"]["why"]
+        assert "sm90_fp8_gemm_1d2d" in facts["plan"]["kernel_key"]
+    text = cli("compile", "--list", "--max-m", "16", "--device", "h20", "--shapes", os.path.join(SHAPES, "small.txt"),
+               "--shapes", os.path.join(SHAPES, "deepseek-v3-1d1d.txt")).stdout
+    count = re.search(r"^([0-9]+) kernels for [0-9]+ shapes, m = 1 to 16$", text, re.MULTILINE)
+    assert count and int(count.group(1)) == text.count("sm90_fp8_gemm") > 2, text
+    fails(1, "h100-sxm, h100-pcie, h200, h20", "plan", "--device", "h300", problem)
+
+
 # ---- run ----
 
 def test_run_checks_every_layout_and_output():

@@ -22,7 +22,7 @@ static void test_options_out_of_range_are_refused(void)
               dg_last_error());                                                                    \
         CHECK(context == NULL, "*context was not set to NULL");                                    \
     } while (0)
-    REFUSED(options.struct_size = 0, DG_INVALID_ARGUMENT, "options.struct_size = 0", "64");
+    REFUSED(options.struct_size = 0, DG_INVALID_ARGUMENT, "options.struct_size = 0", "88");
     REFUSED(options.struct_size = 8, DG_INVALID_ARGUMENT, "options.struct_size = 8");
     REFUSED(options.struct_size = 61, DG_INVALID_ARGUMENT, "options.struct_size = 61");
     REFUSED(options.struct_size = (size_t)-8, DG_INVALID_ARGUMENT, "options.struct_size = ");
@@ -31,6 +31,9 @@ static void test_options_out_of_range_are_refused(void)
     REFUSED(options.num_threads = -4, DG_INVALID_ARGUMENT, "options.num_threads = -4", "negative");
     REFUSED(options.log_level = (dg_log_level)5, DG_INVALID_ARGUMENT, "options.log_level = 5", "4");
     REFUSED(options.log_level = (dg_log_level)-1, DG_INVALID_ARGUMENT, "options.log_level = -1");
+    REFUSED(options.gemm_flags = 8, DG_INVALID_ARGUMENT, "options.gemm_flags = 0x8", "0x7");
+    REFUSED(options.gemm_flags = DG_GEMM_PDL_PREFETCH_B, DG_INVALID_ARGUMENT,
+            "options.gemm_flags = 0x2", "needs DG_GEMM_PDL");
     REFUSED(options.backend = "tpu", DG_INVALID_ARGUMENT, "options.backend = `tpu`", "sm90", "cpu",
             "oracle");
     REFUSED(options.backend = "", DG_INVALID_ARGUMENT, "options.backend = ``");
@@ -68,7 +71,7 @@ static void test_options_of_a_newer_header(void)
     newer.future[39] = 1;
     CHECK(dg_options_read("options", &newer, &options, sizeof options) == DG_UNSUPPORTED,
           "an unknown field that is set");
-    CHECK(error_has(TEXTS("options.struct_size = 104", "byte 103", dg_version())), "%s",
+    CHECK(error_has(TEXTS("options.struct_size = 128", "byte 127", dg_version())), "%s",
           dg_last_error());
 }
 

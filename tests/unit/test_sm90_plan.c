@@ -12,15 +12,10 @@
 
 #define GOLDEN "tests/unit/sm90_plans.golden"
 
-enum { SMEM_PER_BLOCK = 232448, MAX_KERNELS = 1024, NUM_DEVICES = 4, CALLS = 20000 };
+enum { MAX_KERNELS = 1024, NUM_DEVICES = 4, CALLS = 20000 };
 
-// What the driver says of them (deepgemm info).
-static const struct dg_device devices[NUM_DEVICES] = {
-    {DG_DEVICE_CUDA, "H100 SXM", 0, 90, 132, 132, SMEM_PER_BLOCK, 50 << 20, 1980, 3352.3, "", 0},
-    {DG_DEVICE_CUDA, "H100 PCIe", 0, 90, 114, 114, SMEM_PER_BLOCK, 50 << 20, 1755, 2039.0, "", 0},
-    {DG_DEVICE_CUDA, "H200", 0, 90, 132, 132, SMEM_PER_BLOCK, 60 << 20, 1980, 4916.7, "", 0},
-    {DG_DEVICE_CUDA, "H20", 0, 90, 78, 78, SMEM_PER_BLOCK, 60 << 20, 1980, 4022.8, "", 0},
-};
+static const char *const profiles[NUM_DEVICES] = {"h100-sxm", "h100-pcie", "h200", "h20"};
+static struct dg_device devices[NUM_DEVICES];
 
 static bool is_update;
 
@@ -76,7 +71,7 @@ static dg_status add_all(struct dg_strbuf *text)
                   "test_sm90_plan --update\n#%-77s",
                   " problem");
     for (int i = 0; i < NUM_DEVICES; i++)
-        dg_strbuf_add(text, " | %19s", devices[i].name);
+        dg_strbuf_add(text, " | %19s", profiles[i]);
     dg_strbuf_add(text, "\n");
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         DG_TRY(add_file(files[i], text));
@@ -299,8 +294,8 @@ static void test_listed_kernels_fit_the_hardware(void)
         const int32_t halves = c->block_m / (64 * c->math_groups);
         char text[160];
         dg_sm90_kernel_text(kernel, text, sizeof text);
-        CHECK(dg_sm90_smem_bytes(kernel) <= SMEM_PER_BLOCK, "%s: %d bytes of shared memory", text,
-              dg_sm90_smem_bytes(kernel));
+        CHECK(dg_sm90_smem_bytes(kernel) <= devices[0].smem_bytes, "%s: %d bytes of shared memory",
+              text, dg_sm90_smem_bytes(kernel));
         CHECK(c->block_m == 64 * c->math_groups * halves && halves >= 1 && halves <= 2, "%s", text);
         CHECK(c->block_n % 8 == 0 && c->block_n <= 256 && c->num_stages >= 2, "%s", text);
         CHECK(c->math_groups >= 1 && c->math_groups <= 3 && c->d_buffers >= 1, "%s", text);
@@ -351,6 +346,9 @@ static void test_sizes_beyond_32_bits_are_refused(void)
 int main(int argc, char **argv)
 {
     is_update = argc > 1 && !strcmp(argv[1], "--update");
+    for (int i = 0; i < NUM_DEVICES; i++)
+        if (dg_device_profile(profiles[i], &devices[i]) != DG_OK)
+            return printf("Bail out! %s\n", dg_last_error()), 1;
     if (dg_sm90_enumerate(collect, NULL) != DG_OK)
         return printf("Bail out! %s\n", dg_last_error()), 1;
     RUN(test_golden_plans);

@@ -4,6 +4,7 @@
 #include "backend/sm90/sm90_plan.h"
 #include "cuda/device.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static int pick_device(const struct dg_cuda *cuda, const struct dg_context_options *options)
@@ -88,6 +89,46 @@ static dg_status open_state(const struct dg_context_options *options, const stru
     return DG_OK;
 }
 
+// What the GPUs of this machine are, and the compilers for them.
+static void tell_device(const struct dg_device *device, dg_fact_callback callback, void *user)
+{
+    const struct {
+        const char *key, *format;
+        double value;
+    } facts[] = {
+        {"compute_capability", "%.1f", device->arch / 10.0},
+        {"sms", "%.0f", device->all_sms},
+        {"sm_clock_mhz", "%.0f", device->sm_clock_mhz},
+        {"memory_gbs", "%.1f", device->memory_gbs},
+        {"l2_bytes", "%.0f", (double)device->l2_bytes},
+        {"shared_memory_bytes", "%.0f", device->smem_bytes},
+    };
+    char section[32], value[64];
+    snprintf(section, sizeof section, "gpu %d", (int)device->ordinal);
+    callback(user, section, "name", device->name);
+    for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) {
+        snprintf(value, sizeof value, facts[i].format, facts[i].value);
+        callback(user, section, facts[i].key, value);
+    }
+}
+
+static void info(dg_fact_callback callback, void *user)
+{
+    const struct dg_cuda *cuda = dg_cuda_driver(NULL);
+    char value[64];
+    for (int i = 0; cuda && i < cuda->num_devices; i++) {
+        struct dg_device device;
+        if (dg_cuda_device_facts(cuda, i, &device) == DG_OK)
+            tell_device(&device, callback, user);
+    }
+    if (cuda) {
+        snprintf(value, sizeof value, "%d.%d", cuda->driver_version / 1000,
+                 cuda->driver_version % 1000 / 10);
+        callback(user, "driver", "cuda", value);
+    }
+    dg_jit_info(callback, user);
+}
+
 static dg_status prepare(void *user, const struct dg_problem *problem, const struct dg_plan *plan)
 {
     struct dg_sm90_state *state = user;
@@ -111,16 +152,61 @@ static dg_status gemm(void *user, const struct dg_problem *problem, const struct
     return status;
 }
 
+// ---- for a device that is not there ----
+
+// A state without a driver, whose kernels are compiled to the disk cache and not loaded.
+static dg_status open_profile(const struct dg_context_options *options, const struct dg_log *log,
+                              struct dg_device *device, void **out)
+{
+    DG_TRY(dg_device_profile(options->device_profile, device));
+    struct dg_sm90_state *state = calloc(1, sizeof *state);
+    if (!state)
+        return dg_fail(DG_OUT_OF_MEMORY, "context: host memory ran out");
+    state->log = *log;
+    state->device = *device;
+    *out = state;
+    return DG_OK;
+}
+
+static dg_status prepare_profile(void *user, const struct dg_problem *problem,
+                                 const struct dg_plan *plan)
+{
+    return dg_sm90_prepare(user, problem, plan);
+}
+
+static dg_status gemm_profile(void *user, const struct dg_problem *problem,
+                              const struct dg_plan *plan, const struct dg_gemm_args *args)
+{
+    const struct dg_sm90_state *state = user;
+    return dg_fail(DG_NO_DEVICE,
+                   "the context was made for the device profile `%s`, which plans and compiles but "
+                   "does not run",
+                   state->device.name);
+}
+
+static const struct dg_backend planner = {
+    .name = "sm90",
+    .open = open_profile,
+    .close = close_state,
+    .plan = dg_sm90_plan_tuned,
+    .candidates = dg_sm90_candidates,
+    .explain = dg_sm90_explain,
+    .prepare = prepare_profile,
+    .gemm = gemm_profile,
+};
+
 extern const struct dg_backend dg_sm90_backend;
 const struct dg_backend dg_sm90_backend = {
     .name = "sm90",
     .is_default = 1,
+    .planner = &planner,
     .available = available,
     .open = open_state,
     .close = close_state,
-    .plan = dg_sm90_plan,
+    .plan = dg_sm90_plan_tuned,
+    .candidates = dg_sm90_candidates,
     .explain = dg_sm90_explain,
     .prepare = prepare,
     .gemm = gemm,
-    .info = dg_jit_info,
+    .info = info,
 };

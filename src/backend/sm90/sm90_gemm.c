@@ -134,6 +134,22 @@ static dg_status map_d(struct dg_sm90_state *state, const struct dg_problem *p,
 
 // ---- repacking ----
 
+// The kernel of a key; without a device it is only compiled, for the cache on disk.
+static dg_status find_kernel(struct dg_sm90_state *state, const void *key, size_t key_bytes,
+                             dg_jit_describe describe, void *user, struct dg_jit_kernel *kernel)
+{
+    if (state->jit)
+        return dg_jit_get(state->jit, key, key_bytes, describe, user, kernel);
+    struct dg_jit_request request = {.name = NULL};
+    struct dg_jit_binary binary = {.cubin = NULL};
+    dg_status status = describe(user, &request);
+    if (status == DG_OK)
+        status = dg_jit_compile(&state->log, &request, &binary);
+    dg_jit_binary_free(&binary);
+    dg_jit_request_free(&request);
+    return status;
+}
+
 static dg_status describe_repack(void *user, struct dg_jit_request *request)
 {
     request->name = "sm90_fp8_repack";
@@ -144,7 +160,7 @@ static dg_status describe_repack(void *user, struct dg_jit_request *request)
 static dg_status repack_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
 {
     static const char key[] = "sm90_fp8_repack";
-    return dg_jit_get(state->jit, key, sizeof key, describe_repack, NULL, kernel);
+    return find_kernel(state, key, sizeof key, describe_repack, NULL, kernel);
 }
 
 // Copies the operand to `target` and makes the view describe the copy.
@@ -257,13 +273,13 @@ static dg_status describe_fill(void *user, struct dg_jit_request *request)
 static dg_status fill_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
 {
     static const char key[] = "sm90_fill";
-    return dg_jit_get(state->jit, key, sizeof key, describe_fill, NULL, kernel);
+    return find_kernel(state, key, sizeof key, describe_fill, NULL, kernel);
 }
 
 static dg_status get_kernel(struct dg_sm90_state *state, struct dg_sm90_kernel *kernel,
                             struct dg_jit_kernel *found)
 {
-    return dg_jit_get(state->jit, kernel, sizeof *kernel, dg_sm90_describe, kernel, found);
+    return find_kernel(state, kernel, sizeof *kernel, dg_sm90_describe, kernel, found);
 }
 
 // The plan for scales that lie otherwise than a plan by TMA hoped for.

@@ -102,11 +102,17 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
     return DG_OK;
 }
 
+void dg_sm90_config_text(const struct dg_sm90_config *c, char *text, size_t capacity)
+{
+    snprintf(text, capacity, "%dx%d stages=%d groups=%d cluster=%dx%d", c->block_m, c->block_n,
+             c->num_stages, c->math_groups, c->cluster_m, c->cluster_n);
+}
+
 void dg_sm90_kernel_text(const struct dg_sm90_kernel *kernel, char *text, size_t capacity)
 {
-    const struct dg_sm90_config *c = &kernel->config;
-    snprintf(text, capacity, "sm90_fp8_gemm_%s %dx%d stages=%d groups=%d cluster=%dx%d %s %s%s",
-             kernel->sfb_block_n == 1 ? "1d1d" : "1d2d", c->block_m, c->block_n, c->num_stages,
-             c->math_groups, c->cluster_m, c->cluster_n, kernel->d_fp32 ? "fp32" : "bf16",
+    char config[96];
+    dg_sm90_config_text(&kernel->config, config, sizeof config);
+    snprintf(text, capacity, "sm90_fp8_gemm_%s %s %s %s%s",
+             kernel->sfb_block_n == 1 ? "1d1d" : "1d2d", config, kernel->d_fp32 ? "fp32" : "bf16",
              kernel->sf_packed ? "ue8m0" : "fp32-scales", kernel->scales_tma ? "" : " any-layout");
 }

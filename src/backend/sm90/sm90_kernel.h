@@ -25,6 +25,8 @@ int32_t dg_sm90_smem_bytes(const struct dg_sm90_kernel *kernel);
 
 // Fills a zeroed request.  `kernel` points to a struct dg_sm90_kernel (a dg_jit_describe).
 dg_status dg_sm90_describe(void *kernel, struct dg_jit_request *request);
+// "256x128 stages=4 groups=2 cluster=1x2": as tuning files name it, so another text for every tile.
+void dg_sm90_config_text(const struct dg_sm90_config *config, char *text, size_t capacity);
 // "sm90_fp8_gemm_1d2d 256x128 s4 c1x2 bf16": for people and lists; cut to fit.
 void dg_sm90_kernel_text(const struct dg_sm90_kernel *kernel, char *text, size_t capacity);
 

@@ -157,6 +157,32 @@ static dg_status check_sizes(const struct dg_problem *p)
     return DG_OK;
 }
 
+static int is_usable(const struct dg_sm90_config *tile, const struct dg_problem *problem,
+                     const struct dg_device *device)
+{
+    return tile->cluster_m * tile->cluster_n <= device->num_sms &&
+           fits_scales(tile, scales_by_tma(problem));
+}
+
+static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem *problem,
+                      const struct dg_device *device, const char *reason, struct dg_plan *plan)
+{
+    const struct grid grid = grid_of(tile, problem, device);
+    plan->kernel = DG_KERNEL_SM90_GEMM;
+    plan->sm90 = *tile;
+    plan->num_ctas = (int32_t)grid.num_ctas;
+    plan->band = grid.band;
+    plan->num_sms = device->num_sms;
+    plan->predicted_us = cost(tile, problem, device);
+    plan->repack_a = is_repacked(problem->a_major, problem->m, problem->lda);
+    plan->repack_b = is_repacked(problem->b_major, problem->n, problem->ldb);
+    plan->workspace_bytes = (plan->repack_a ? repacked_bytes(problem->m, problem->k) : 0) +
+                            (plan->repack_b ? repacked_bytes(problem->n, problem->k) : 0);
+    snprintf(plan->why, sizeof plan->why, "%s of %d tiles, %lld wave%s on %d SMs", reason,
+             tiles_for(problem->sfb_block_n).count, (long long)grid.waves,
+             grid.waves == 1 ? "" : "s", device->num_sms);
+}
+
 dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device *device,
                        struct dg_plan *plan)
 {
@@ -166,34 +192,34 @@ dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device 
     double least = INFINITY;
     int is_measured = 0;
     DG_TRY(check_sizes(problem));
-    for (int i = 0; i < tiles.count; i++) {
+    for (int i = 0; i < tiles.count && !is_measured; i++) {
         const struct dg_sm90_config *tile = &tiles.list[i];
-        if (tile->cluster_m * tile->cluster_n > device->num_sms ||
-            !fits_scales(tile, scales_by_tma(problem)))
+        if (!is_usable(tile, problem, device))
             continue;
-        const int is_winner =
-            winner && tile->block_m == winner->block_m && tile->block_n == winner->block_n &&
-            tile->cluster_m == winner->cluster_m && tile->cluster_n == winner->cluster_n;
+        is_measured = winner && tile->block_m == winner->block_m &&
+                      tile->block_n == winner->block_n && tile->cluster_m == winner->cluster_m &&
+                      tile->cluster_n == winner->cluster_n;
         const double us = cost(tile, problem, device);
-        if (us < least || is_winner)
-            least = us, best = tile, is_measured = is_winner;
-        if (is_winner)
-            break;
+        if (us < least || is_measured)
+            least = us, best = tile;
     }
-    const struct grid grid = grid_of(best, problem, device);
-    plan->kernel = DG_KERNEL_SM90_GEMM;
-    plan->sm90 = *best;
-    plan->num_ctas = (int32_t)grid.num_ctas;
-    plan->band = grid.band;
-    plan->num_sms = device->num_sms;
-    plan->predicted_us = least;
-    plan->repack_a = is_repacked(problem->a_major, problem->m, problem->lda);
-    plan->repack_b = is_repacked(problem->b_major, problem->n, problem->ldb);
-    plan->workspace_bytes = (plan->repack_a ? repacked_bytes(problem->m, problem->k) : 0) +
-                            (plan->repack_b ? repacked_bytes(problem->n, problem->k) : 0);
-    snprintf(plan->why, sizeof plan->why, "%s of %d tiles, %lld wave%s on %d SMs",
-             is_measured ? "measured winner" : "least predicted time", tiles.count,
-             (long long)grid.waves, grid.waves == 1 ? "" : "s", device->num_sms);
+    fill_plan(best, problem, device, is_measured ? "measured winner" : "least predicted time",
+              plan);
+    return DG_OK;
+}
+
+dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_device *device,
+                            dg_sm90_visit_plan visit, void *user)
+{
+    const struct tiles tiles = tiles_for(problem->sfb_block_n);
+    DG_TRY(check_sizes(problem));
+    for (int i = 0; i < tiles.count; i++) {
+        struct dg_plan plan = {.kernel = DG_KERNEL_NONE};
+        if (!is_usable(&tiles.list[i], problem, device))
+            continue;
+        fill_plan(&tiles.list[i], problem, device, "one", &plan);
+        DG_TRY(visit(user, &plan));
+    }
     return DG_OK;
 }
 

@@ -3,11 +3,23 @@
 #ifndef DG_SM90_PLAN_H
 #define DG_SM90_PLAN_H
 
+#include "backend/backend.h"
 #include "backend/sm90/sm90_kernel.h"
 #include "plan/device.h"
 
+// The cost model's choice, or a measured winner's of the list in the library.
 dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device *device,
                        struct dg_plan *plan);
+// A plan for every tile that could run the problem, told until the visitor returns something else than DG_OK.
+typedef dg_status (*dg_sm90_visit_plan)(void *user, const struct dg_plan *plan);
+dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_device *device,
+                            dg_sm90_visit_plan visit, void *user);
+
+// sm90_tuned.c: the same for the backend table: with the device's tuning table, and with names.
+dg_status dg_sm90_plan_tuned(const struct dg_problem *problem, const struct dg_device *device,
+                             struct dg_plan *plan);
+dg_status dg_sm90_candidates(const struct dg_problem *problem, const struct dg_device *device,
+                             dg_candidate_visit visit, void *user);
 void dg_sm90_explain(const struct dg_problem *problem, const struct dg_device *device,
                      const struct dg_plan *plan, dg_fact_callback callback, void *user);
 
