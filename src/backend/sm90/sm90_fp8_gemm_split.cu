@@ -44,7 +44,8 @@ enum {
     STRIPS = 4 * TILE_GROUPS,
     MOST_GATHERED = (STRIPS + PARTS - 1) / PARTS,
     SUMS_BYTES = ACC * 4 * 32, // what a warp sends: [accumulators / 4][lane][4]
-    SCALE_LAG = DG_NUM_STAGES > 4 ? 3 : 1,
+    // A group holds a slot until it has seen its next one, which the scale warps tell of this many fillings late.
+    SCALE_LAG = DG_NUM_STAGES - DG_K_GROUPS > 3 ? 3 : DG_NUM_STAGES - DG_K_GROUPS - 1,
     // Shared memory: [A slots][B slots][D buffers][sums of other parts][scale slots][barriers]
     A_BYTES = DG_BLOCK_M * BLOCK_K,
     B_BYTES = DG_BLOCK_N * BLOCK_K,
@@ -59,6 +60,7 @@ enum {
     GATHERED_AT = EMPTY_AT + DG_NUM_STAGES * 8,
 };
 static_assert(DG_NUM_STAGES % DG_K_GROUPS == 0, "a group that skips a lap would mistake its parity");
+static_assert(DG_NUM_STAGES > DG_K_GROUPS, "a group holds a slot until it has seen its next one");
 
 // What a CTA works on: a tile of `rows` rows, and `count` fillings of a slot with its k-blocks from `first_block`.
 // The copy engine is slow where a box reaches beyond the tensor, so tiles are as high as they need to be; what
@@ -171,6 +173,12 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, const
 
 // ---- math groups ----
 
+// The first row of a strip within its tile.
+DG_DEVICE int row_of(int strip)
+{
+    return strip / 4 % M_GROUPS * 64 + strip % 4 * 16;
+}
+
 // The scales of one k-block that a thread needs, multiplied: for its two rows, and each 128-column block of B's
 // scales that a strip can touch.
 struct scales {
@@ -226,7 +234,7 @@ DG_DEVICE void enter_slot(u32 smem, const struct work *work, int i, int row, int
 DG_DEVICE void multiply(u32 smem, const struct work *work, int k_group, int strip, float *total)
 {
     const int m_group = strip / 4 % M_GROUPS, n_group = strip / 4 / M_GROUPS;
-    const int row = m_group * 64 + strip % 4 * 16 + threadIdx.x % 32 / 4;
+    const int row = row_of(strip) + threadIdx.x % 32 / 4;
     const int offset = (work->n0 + n_group * DG_WARP_N) % 128;
     struct scales now[DG_STAGE_BLOCKS], next[DG_STAGE_BLOCKS];
     if (k_group < work->count)
@@ -268,12 +276,12 @@ DG_DEVICE u32 sums_at(u32 smem, int strip, int part)
     return smem + SUMS_AT + (turn * (PARTS - 1) + (part > owner ? part - 1 : part)) * SUMS_BYTES + threadIdx.x % 32 * 16;
 }
 
-// Bytes that the other parts send to CTA `rank`.
-DG_DEVICE u32 expected_bytes(int rank)
+// Bytes that the other parts send to CTA `rank`.  Nobody sends strips below the tile: their owner may have left.
+DG_DEVICE u32 expected_bytes(int rank, int rows)
 {
     u32 bytes = 0;
     for (int strip = 0; strip < STRIPS; strip++)
-        if (strip % PARTS / DG_K_GROUPS == rank)
+        if (strip % PARTS / DG_K_GROUPS == rank && row_of(strip) < rows)
             bytes += (PARTS - 1) * SUMS_BYTES;
     return bytes;
 }
@@ -323,7 +331,7 @@ DG_DEVICE void gather_sums(u32 smem, int strip, float *total)
 
 // ---- the kernel ----
 
-DG_DEVICE void init_barriers(u32 smem, int rank)
+DG_DEVICE void init_barriers(u32 smem, int rank, int rows)
 {
     if (threadIdx.x == 0) {
         for (int i = 0; i < DG_NUM_STAGES; i++) {
@@ -333,7 +341,7 @@ DG_DEVICE void init_barriers(u32 smem, int rank)
         dg_mbarrier_init(smem + GATHERED_AT, 1);
         dg_fence_mbarrier_init();
         if (DG_SPLIT > 1)
-            dg_mbarrier_arrive_expect_tx(smem + GATHERED_AT, expected_bytes(rank));
+            dg_mbarrier_arrive_expect_tx(smem + GATHERED_AT, expected_bytes(rank, rows));
     }
     __syncthreads();
     if (DG_SPLIT > 1)
@@ -353,7 +361,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         dg_prefetch_tensormap(&maps.b);
         dg_prefetch_tensormap(&maps.d);
     }
-    init_barriers(smem, rank);
+    init_barriers(smem, rank, work.rows);
     dg_griddepcontrol_launch_dependents();
     if (warp >= 4 * MATH_GROUPS) {
         DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
@@ -374,17 +382,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         multiply(smem, &work, k_group, strip, total);
         if (DG_SPLIT > 1)
             dg_barrier_cluster_wait(); // all CTAs of the cluster have started
-        if (strip % PARTS != part)
+        const int is_wanted = row_of(strip) < work.rows;
+        if (is_wanted && strip % PARTS != part)
             send_sums(smem, strip, part, total);
         if (DG_SPLIT == 1 && PARTS > 1)
             dg_barrier_sync(1, 128 * MATH_GROUPS);
-        const int row = strip / 4 % M_GROUPS * 64 + strip % 4 * 16;
-        if (strip % PARTS == part && row < work.rows) {
+        if (is_wanted && strip % PARTS == part) {
             if (PARTS > 1)
                 gather_sums(smem, strip, total);
             dg_griddepcontrol_wait();
-            store_rows(total, &args, &maps.d, smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES), 0, work.m0 + row,
-                       work.n0 + strip / 4 / M_GROUPS * DG_WARP_N);
+            store_rows(total, &args, &maps.d, smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES), 0,
+                       work.m0 + row_of(strip), work.n0 + strip / 4 / M_GROUPS * DG_WARP_N);
             dg_bulk_wait_group_read(0); // the buffers must outlive their stores
         }
     }
