@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// A kernel's floor: each operand once at the rate at which an H100 copies, 0.91 of the nominal one, or
-// all operations at 1600 TFLOPS of its 132 SMs, whichever takes longer.
+// An H100 copies at 0.91 of its memory's nominal rate, and reaches 1600 TFLOPS on its 132 SMs.
 static const double copy_share = 0.91, sm_tflops = 1600.0 / 132;
 
 enum column {
@@ -166,7 +165,7 @@ static void summary_json(const struct summary *summary)
 
 // ---- rows ---------------------------------------------------------------------------------------
 
-static double floor_us(const struct bench_gpu *all, const struct dg_problem *problem)
+double bench_gpu_floor_us(const struct bench_gpu *all, const struct dg_problem *problem)
 {
     const double memory = cli_bytes(problem) / (1e3 * copy_share * all->device.memory_gbs);
     const double compute = cli_operations(problem) / (1e6 * sm_tflops * all->device.all_sms);
@@ -180,7 +179,7 @@ static void add_row(const struct bench_gpu *all, const struct dg_problem *proble
     dg_problem_format(problem, line, sizeof line);
     const struct bench_peer *peer = bench_find_peer(&all->peers, problem);
     const double us = result->us[BENCH_OURS], lt = result->us[BENCH_CUBLASLT];
-    const double block = result->us[BENCH_CUBLASLT_BLOCK], floor = floor_us(all, problem);
+    const double block = result->us[BENCH_CUBLASLT_BLOCK], floor = bench_gpu_floor_us(all, problem);
     const double deepgemm = peer ? peer->deepgemm_us : NAN;
     const double deepgemm_to_lt = peer ? deepgemm / peer->cublaslt_us : NAN;
     const struct cli_value values[NUM_COLUMNS] = {
@@ -306,7 +305,7 @@ int bench_run_gpu(struct bench *bench, dg_context *context)
     struct bench_gpu all = {.bench = bench, .context = context};
     int status = open_all(&all);
     if (status == CLI_OK)
-        status = bench_all(&all);
+        status = bench->settings->tune ? bench_gpu_tune(&all) : bench_all(&all);
     if (all.gpu.cuda) {
         cli_cublaslt_close(&all.lt, &all.gpu);
         cli_gpu_close(&all.gpu);

@@ -34,4 +34,41 @@ struct bench_gpu_result {
 dg_status bench_gpu_measure(struct bench_gpu *all, struct cli_data *data,
                             struct bench_gpu_result *result);
 
+// A kernel's floor: each operand once at the rate at which an H100 copies, or all operations at what its
+// tensor cores reach, whichever takes longer.
+double bench_gpu_floor_us(const struct bench_gpu *all, const struct dg_problem *problem);
+
+// ---- one problem on the device ------------------------------------------------------------------
+
+enum { BENCH_ROUNDS = 7, BENCH_MAX_SETS = 24 };
+
+// Copies of its operands that make 120 MB together, for launches that rotate over them.
+struct bench_entry {
+    struct bench_gpu *all;
+    const struct dg_problem *problem;
+    struct cli_gpu_data sets[BENCH_MAX_SETS];
+    int num_sets, num_launches; // launches of a graph
+    struct dg_gemm_options options;
+};
+
+// Uploads; close also what a failed open left behind.
+dg_status bench_entry_open(struct bench_entry *entry, struct bench_gpu *all,
+                           const struct cli_data *data);
+void bench_entry_close(struct bench_entry *entry);
+
+// A cli_gpu_launch of our library; `entry` is a struct bench_entry.
+dg_status bench_entry_launch(void *entry, int index, CUstream stream);
+
+// Launches once on poisoned output and compares with the oracle.
+dg_status bench_entry_check(struct bench_entry *entry, cli_gpu_launch launch, void *user,
+                            struct cli_data *data, double max_products, struct cli_check *result);
+
+// Makes the kernel of the plan in force ready, and no less workspace than it needs.
+dg_status bench_entry_prepare(struct bench_entry *entry);
+
+// ---- other things to do with problems -----------------------------------------------------------
+
+// bench_tune.c: every candidate of every problem; writes a tuning table to settings->tune.
+int bench_gpu_tune(struct bench_gpu *all);
+
 #endif

@@ -17,7 +17,10 @@ static const struct cli_option options[] = {
      "GPU: times of DeepGEMM and cuBLASLt, as bench/results/peers-h100.csv"},
     {"host", CLI_FLAG, offsetof(struct bench_settings, host), NULL,
      "GPU: also the host's time of one queued call"},
-    {"csv", CLI_TEXT, offsetof(struct bench_settings, csv), "FILE", "also write the rows as CSV"},
+    {"tune", CLI_TEXT, offsetof(struct bench_settings, tune), "FILE",
+     "GPU: time every candidate plan; writes a table for $DG_TUNING_FILE"},
+    {"csv", CLI_TEXT, offsetof(struct bench_settings, csv), "FILE",
+     "also write the rows as CSV; with --tune a row for each candidate"},
     {"json", CLI_FLAG, offsetof(struct bench_settings, json), NULL,
      "print JSON instead of the table"},
     {"backend", CLI_TEXT, offsetof(struct bench_settings, backend), "NAME", "sm90, cpu or oracle"},
@@ -58,6 +61,9 @@ static int run_on_executor(struct bench *bench)
     const bool is_gpu = cli_context_is_gpu(context);
     const int status = is_gpu ? bench_run_gpu(bench, context) : CLI_OK;
     dg_context_destroy(context);
+    if (!is_gpu && settings->tune)
+        return cli_error(bench->command, CLI_USAGE,
+                         "--tune: a CPU has one plan for each problem, there is nothing to choose");
     return is_gpu ? status : bench_run_cpu(bench);
 }
 
@@ -124,7 +130,10 @@ const struct cli_command cli_bench = {
         "time\n"
         "is the median.  `floor` is the share of what memory and tensor cores allow; `/ours` is a\n"
         "peer's time over ours; `DeepGEMM`, with --peers and --vs cublaslt, is the row's ratio of\n"
-        "DeepGEMM to cuBLASLt over our ratio in this run: above 1, we are faster.",
+        "DeepGEMM to cuBLASLt over our ratio in this run: above 1, we are faster.\n\n"
+        "--tune times all plans that could run a problem, those near the best 7 rounds in turn, "
+        "and\n"
+        "sets the library's own choice (with no table) beside the best.",
     .options = options,
     .main = bench_main,
 };

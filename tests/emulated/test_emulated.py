@@ -2,6 +2,8 @@
 # test_emulated.py - the tests in tests/gpu, scaled down, over an emulated driver (driver.c): the host side
 # of the sm90 backend works on a machine without a GPU.
 import atexit
+import csv
+import json
 import os
 import shutil
 import sys
@@ -24,19 +26,23 @@ def build_driver():
     )
 
 
-def run(program, *arguments, scale=1.0):
-    """Runs a program of tests/gpu on the emulated driver; nothing may fail or be skipped."""
-    environment = dict(
+def environment(**more):
+    variables = dict(
         os.environ,
         LD_LIBRARY_PATH=SCRATCH,
         DG_JIT_USE_NVRTC="0",
         DG_JIT_NVCC_COMPILER=os.path.join(HERE, "nvcc.sh"),
         DG_JIT_CACHE_DIR=os.path.join(SCRATCH, "cache"),
-        DG_TEST_SCALE=str(scale),
+        **more,
     )
-    environment.pop("DG_BACKEND", None)
+    variables.pop("DG_BACKEND", None)
+    return variables
+
+
+def run(program, *arguments, scale=1.0):
+    """Runs a program of tests/gpu on the emulated driver; nothing may fail or be skipped."""
     path = os.path.join(tap.BUILD, "tests", "gpu", program)
-    done = tap.run(path, *arguments, status=None, env=environment)
+    done = tap.run(path, *arguments, status=None, env=environment(DG_TEST_SCALE=str(scale)))
     assert done.returncode == 0, "%s ended with %d\n%s" % (program, done.returncode, done.stdout)
     assert "# SKIP" not in done.stdout, done.stdout
 
@@ -63,6 +69,29 @@ def test_refused_calls():
 
 def test_cuda_contexts():
     run("test_gpu_contexts")
+
+
+def test_tuning_finds_the_candidate_that_the_device_likes_best():
+    """On the emulated device a launch takes the longer the more CTAs it has."""
+    problem, table = "fp8_gemm_nt m=9 n=144 k=128", os.path.join(SCRATCH, "tuned.txt")
+    rows = os.path.join(SCRATCH, "tuned.csv")
+    result = json.loads(tap.run(tap.COMMAND, "bench", problem, "--tune", table, "--csv", rows, "--json",
+                                env=environment()).stdout)
+    with open(rows, newline="", encoding="utf-8") as file:
+        candidates = list(csv.DictReader(file))
+    times = {row["candidate"]: float(row["us"]) for row in candidates}
+    best = [row["candidate"] for row in candidates if row["is_best"] == "1"]
+    choice = [row["candidate"] for row in candidates if row["is_choice"] == "1"]
+    assert len(times) == len(candidates) > 5 and len(best) == len(choice) == 1, candidates
+    assert times[best[0]] == min(times.values()) < times[choice[0]], times
+    assert abs(result["choice_to_best"] - times[choice[0]] / times[best[0]]) < 1e-3, result
+
+    def plan(**more):
+        return json.loads(tap.run(tap.COMMAND, "plan", problem, "--json", env=environment(**more)).stdout)["plan"]
+
+    assert plan()["candidate"] == choice[0]
+    tuned = plan(DG_TUNING_FILE=table)
+    assert tuned["candidate"] == best[0] and tuned["why"] == "tuning table", tuned
 
 
 build_driver()

@@ -257,6 +257,8 @@ void dg_sm90_explain(const struct dg_problem *problem, const struct dg_device *d
     char text[160];
     dg_sm90_kernel_text(&kernel, text, sizeof text);
     tell(callback, user, "kernel_key", "%s", text);
+    dg_sm90_config_text(&plan->sm90, text, sizeof text);
+    tell(callback, user, "candidate", "%s", text);
     tell(callback, user, "tiles", "%lld x %lld of %d x %d, %lld waves of %d CTAs",
          (long long)CEIL_DIV(problem->m, plan->sm90.block_m),
          (long long)CEIL_DIV(problem->n, plan->sm90.block_n), plan->sm90.block_m,
