@@ -116,21 +116,19 @@ DG_DEVICE void load_b(u32 smem, const struct dg_sm90_maps *maps, const struct wo
                 DG_BLOCK_N, work->n0, work->first_block + i * DG_STAGE_BLOCKS, flags);
 }
 
-// B may be asked for before the kernel that this one depends on has ended, where the caller allows it.
+// A comes first where both may be asked for: its rows lie in the L2 cache, and must not queue behind a ring full
+// of B.  B may be asked for before the kernel that this one depends on has ended, where the caller allows it.
 DG_DEVICE void load_values(u32 smem, const struct dg_sm90_maps *maps, const struct work *work, int flags)
 {
-    const int early = min(work->count, DG_NUM_STAGES);
-    if (!(flags & DG_SM90_PDL_PREFETCH_B))
-        dg_griddepcontrol_wait();
+    const int early = flags & DG_SM90_PDL_PREFETCH_B ? min(work->count, DG_NUM_STAGES) : 0;
     for (int i = 0; i < early; i++)
         load_b(smem, maps, work, i, flags);
     dg_griddepcontrol_wait();
-    for (int i = 0; i < early; i++)
-        load_a(smem, maps, work, i, flags);
-    for (int i = early; i < work->count; i++) {
+    for (int i = 0; i < work->count; i++) {
         dg_mbarrier_wait(smem + EMPTY_AT + slot_of(i) * 8, parity_of(i) ^ 1);
-        load_b(smem, maps, work, i, flags);
         load_a(smem, maps, work, i, flags);
+        if (i >= early)
+            load_b(smem, maps, work, i, flags);
     }
 }
 
@@ -345,7 +343,7 @@ DG_DEVICE void init_barriers(u32 smem, int rank, int rows)
     }
     __syncthreads();
     if (DG_SPLIT > 1)
-        dg_barrier_cluster_arrive(); // waited for before the first sums are sent
+        dg_barrier_cluster_arrive_relaxed(); // waited for before the first sums are sent
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)

@@ -224,6 +224,12 @@ DG_DEVICE void dg_barrier_cluster_arrive(void)
     asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");
 }
 
+// Makes nothing visible but what a fence before it did: for barriers just made, dg_fence_mbarrier_init.
+DG_DEVICE void dg_barrier_cluster_arrive_relaxed(void)
+{
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+
 DG_DEVICE void dg_barrier_cluster_wait(void)
 {
     asm volatile("barrier.cluster.wait.aligned;" ::: "memory");

@@ -5,9 +5,12 @@
 #define DG_SM90_SCALES_CUH
 
 #include "sm90_ptx.cuh"
+#ifndef DG_SCALE_THREADS
+#define DG_SCALE_THREADS 96
+#endif
 
 enum {
-    SCALE_THREADS = 96, // all of the last warpgroup but the loader warp
+    SCALE_THREADS = DG_SCALE_THREADS,
     // A tile's first column lies at a multiple of this inside a 128-column block of B's scales; 128 when
     // no tile crosses a boundary at a place that depends on the tile
     OFFSET_STEP = DG_SFB_BLOCK_N == 1 || DG_WARP_N % 128 == 0 || 128 % DG_WARP_N == 0 ? 128
