@@ -27,7 +27,9 @@ struct dg_sm90_gemm_args {
     int sfb_rows; // rows of B's scale matrix: ceil(n / 128) or n
     // Tiles in units of a cluster, walked in bands of `band` units along m.
     int units_m, units_n, band;
-    int tile_rows; // rows of a tile of the split kernel: a multiple of 8, of 16 if units_m > 1
+    // Rows of a tile that hold anything: all block_m of them in a cluster, else as few as the tiles need - the
+    // copy engine is slow where a box reaches beyond the tensor.  A multiple of 8, of 16 where units_m > 1.
+    int tile_rows;
     int flags; // DG_SM90_...
 };
 

@@ -55,6 +55,7 @@
 #endif
 
 #define DG_WARP_N DG_BLOCK_N // columns of a math warp
+#define DG_SCALE_WARPS 3
 #include "sm90_scales.cuh"
 #include "sm90_store.cuh"
 
@@ -110,7 +111,7 @@ DG_DEVICE struct tile locate(const struct dg_sm90_gemm_args *args, int unit)
     int per_band = args->band * args->units_n, first = unit / per_band * args->band;
     int height = min(args->band, args->units_m - first), inside = unit % per_band;
     struct tile tile;
-    tile.m0 = ((first + inside % height) * DG_CLUSTER_M + (int)cluster_rank() % DG_CLUSTER_M) * DG_BLOCK_M;
+    tile.m0 = ((first + inside % height) * DG_CLUSTER_M + (int)cluster_rank() % DG_CLUSTER_M) * args->tile_rows;
     tile.n0 = (inside / height * DG_CLUSTER_N + (int)cluster_rank() / DG_CLUSTER_M) * DG_BLOCK_N;
     return tile;
 }
@@ -125,7 +126,7 @@ DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
     for (int block = 0; block < args->num_k_blocks; block++, next_slot(slot)) {
         const u32 full = smem + FULL_AT + slot->index * 8, empty = smem + EMPTY_AT + slot->index * 8;
         dg_mbarrier_wait(empty, slot->parity ^ 1);
-        dg_mbarrier_arrive_expect_tx(full, A_BYTES + B_BYTES + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0));
+        dg_mbarrier_arrive_expect_tx(full, args->tile_rows * (BLOCK_K + 4 * DG_SCALES_TMA) + B_BYTES + SFB_BYTES * DG_SCALES_TMA);
         u32 a = smem + slot->index * A_BYTES, b = smem + B_AT + slot->index * B_BYTES;
         if (DG_CLUSTER_N > 1) // the CTAs with my share_m need the same A: one part each
             dg_tma_load_2d_multicast(a + share_n * (A_BYTES / DG_CLUSTER_N), &maps->a, full, block * BLOCK_K,
@@ -353,9 +354,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 if (OFFSET_STEP == 128 || tile.n0 % 128 == offset)
                     multiply_tile(smem, &slot, warp / 4, offset, args.num_k_blocks, total);
 #pragma unroll
-            for (int half = 0; half < HALVES; half++)
-                store_rows(total[half], &args, &maps.d, smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES), half,
-                           tile.m0 + (warp / 4 * HALVES + half) * 64 + warp % 4 * 16, tile.n0);
+            for (int half = 0; half < HALVES; half++) {
+                const int row = (warp / 4 * HALVES + half) * 64 + warp % 4 * 16;
+                if (row < args.tile_rows)
+                    store_rows(total[half], &args, &maps.d, smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES), half,
+                               tile.m0 + row, tile.n0);
+            }
         }
         dg_bulk_wait_group_read(0); // the buffers must outlive their stores
     }

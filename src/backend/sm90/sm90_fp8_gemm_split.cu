@@ -29,6 +29,7 @@
 #endif
 
 #define DG_WARP_N (DG_BLOCK_N / DG_N_GROUPS)
+#define DG_SCALE_WARPS 2
 #include "sm90_scales.cuh"
 #include "sm90_store.cuh"
 
@@ -90,7 +91,7 @@ DG_DEVICE u32 parity_of(int i)
     return (u32)i / DG_NUM_STAGES & 1;
 }
 
-// ---- loader warp ----
+// ---- loader warps ----
 
 // The k-blocks of one slot and `rows` rows, in one box where k is whole blocks.
 DG_DEVICE void load_blocks(u32 smem, const struct dg_tensor_map *map, u32 full, int rows, int row, int block, int flags)
@@ -116,19 +117,18 @@ DG_DEVICE void load_b(u32 smem, const struct dg_sm90_maps *maps, const struct wo
                 DG_BLOCK_N, work->n0, work->first_block + i * DG_STAGE_BLOCKS, flags);
 }
 
-// A comes first where both may be asked for: its rows lie in the L2 cache, and must not queue behind a ring full
-// of B.  B may be asked for before the kernel that this one depends on has ended, where the caller allows it.
-DG_DEVICE void load_values(u32 smem, const struct dg_sm90_maps *maps, const struct work *work, int flags)
+// Each operand has a warp of its own: A's few rows lie in the L2 cache and must not queue behind a ring full of B.
+// B may be asked for before the kernel that this one depends on has ended, where the caller allows it.
+DG_DEVICE void load_operand(u32 smem, const struct dg_sm90_maps *maps, const struct work *work, int is_b, int flags)
 {
-    const int early = flags & DG_SM90_PDL_PREFETCH_B ? min(work->count, DG_NUM_STAGES) : 0;
-    for (int i = 0; i < early; i++)
-        load_b(smem, maps, work, i, flags);
-    dg_griddepcontrol_wait();
+    if (!is_b || !(flags & DG_SM90_PDL_PREFETCH_B))
+        dg_griddepcontrol_wait();
     for (int i = 0; i < work->count; i++) {
         dg_mbarrier_wait(smem + EMPTY_AT + slot_of(i) * 8, parity_of(i) ^ 1);
-        load_a(smem, maps, work, i, flags);
-        if (i >= early)
+        if (is_b)
             load_b(smem, maps, work, i, flags);
+        else
+            load_a(smem, maps, work, i, flags);
     }
 }
 
@@ -363,11 +363,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     dg_griddepcontrol_launch_dependents();
     if (warp >= 4 * MATH_GROUPS) {
         DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
-        if (warp > 4 * MATH_GROUPS) {
+        if (warp >= 4 * MATH_GROUPS + 2) {
             dg_griddepcontrol_wait();
             load_scales(&args, smem, &work);
         } else if (threadIdx.x % 32 == 0) {
-            load_values(smem, &maps, &work, args.flags);
+            load_operand(smem, &maps, &work, warp == 4 * MATH_GROUPS, args.flags);
         }
         if (DG_SPLIT > 1) {
             __syncwarp();

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: MIT
 // sm90_scales.cuh - scales on their way: from any layout into a slot of the ring, and out of their 32 bits.
-// Needs DG_WARP_N, DG_SFB_BLOCK_N and DG_SF_PACKED.
+// Needs DG_WARP_N, DG_SFB_BLOCK_N, DG_SF_PACKED and DG_SCALE_WARPS, the warps that load scales.
 #ifndef DG_SM90_SCALES_CUH
 #define DG_SM90_SCALES_CUH
 
 #include "sm90_ptx.cuh"
-#ifndef DG_SCALE_THREADS
-#define DG_SCALE_THREADS 96
-#endif
 
 enum {
-    SCALE_THREADS = DG_SCALE_THREADS,
+    SCALE_THREADS = 32 * DG_SCALE_WARPS,
     // A tile's first column lies at a multiple of this inside a 128-column block of B's scales; 128 when
     // no tile crosses a boundary at a place that depends on the tile
     OFFSET_STEP = DG_SFB_BLOCK_N == 1 || DG_WARP_N % 128 == 0 || 128 % DG_WARP_N == 0 ? 128
