@@ -8,7 +8,7 @@
 struct bench_settings {
     struct cli_texts shapes;
     const char *problem;
-    const char *vs, *peers, *csv, *tune;
+    const char *vs, *peers, *csv, *tune, *sweep;
     const char *backend, *isa, *threads; // isa and threads: lists
     int64_t device, num_sms, seed, time_ms;
     int json, host;

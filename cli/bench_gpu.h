@@ -70,5 +70,7 @@ dg_status bench_entry_prepare(struct bench_entry *entry);
 
 // bench_tune.c: every candidate of every problem; writes a tuning table to settings->tune.
 int bench_gpu_tune(struct bench_gpu *all);
+// bench_sweep.c: the time of each shape over a range of m, settings->sweep.
+int bench_gpu_sweep(struct bench_gpu *all);
 
 #endif

@@ -19,6 +19,8 @@ static const struct cli_option options[] = {
      "GPU: also the host's time of one queued call"},
     {"tune", CLI_TEXT, offsetof(struct bench_settings, tune), "FILE",
      "GPU: time every candidate plan; writes a table for $DG_TUNING_FILE"},
+    {"sweep", CLI_TEXT, offsetof(struct bench_settings, sweep), "RANGE",
+     "GPU: time each shape over m=FIRST..LAST[:STEP]"},
     {"csv", CLI_TEXT, offsetof(struct bench_settings, csv), "FILE",
      "also write the rows as CSV; with --tune a row for each candidate"},
     {"json", CLI_FLAG, offsetof(struct bench_settings, json), NULL,
@@ -61,9 +63,8 @@ static int run_on_executor(struct bench *bench)
     const bool is_gpu = cli_context_is_gpu(context);
     const int status = is_gpu ? bench_run_gpu(bench, context) : CLI_OK;
     dg_context_destroy(context);
-    if (!is_gpu && settings->tune)
-        return cli_error(bench->command, CLI_USAGE,
-                         "--tune: a CPU has one plan for each problem, there is nothing to choose");
+    if (!is_gpu && (settings->tune || settings->sweep))
+        return cli_error(bench->command, CLI_USAGE, "--tune and --sweep are for a GPU");
     return is_gpu ? status : bench_run_cpu(bench);
 }
 
@@ -133,7 +134,9 @@ const struct cli_command cli_bench = {
         "DeepGEMM to cuBLASLt over our ratio in this run: above 1, we are faster.\n\n"
         "--tune times all plans that could run a problem, those near the best 7 rounds in turn, "
         "and\n"
-        "sets the library's own choice (with no table) beside the best.",
+        "sets the library's own choice (with no table) beside the best.  --sweep times many m of "
+        "a\n"
+        "shape, all in turn; `step` is the time over that of the m before.",
     .options = options,
     .main = bench_main,
 };

@@ -94,5 +94,22 @@ def test_tuning_finds_the_candidate_that_the_device_likes_best():
     assert tuned["candidate"] == best[0] and tuned["why"] == "tuning table", tuned
 
 
+def test_sweep_times_every_m_of_a_shape_and_its_picture_is_drawn():
+    rows, picture = os.path.join(SCRATCH, "sweep.csv"), os.path.join(SCRATCH, "sweep.svg")
+    result = json.loads(tap.run(
+        tap.COMMAND, "bench", "--sweep", "m=1..13:4", "--csv", rows, "--json", "fp8_gemm_nt m=1 n=40 k=300",
+        "fp8_gemm_nt m=5 n=40 k=300 sfa_layout=mn", "fp8_gemm_nt m=5 n=72 k=200", env=environment()).stdout)
+    assert [(row["n"], row["m"]) for row in result["rows"]] == [(n, m) for n in (40, 72) for m in (1, 5, 9, 13)]
+    assert all(row["check"] == "ok" and row["us"] > row["floor_us"] > 0 for row in result["rows"]), result
+    assert "any-layout" not in result["rows"][1]["kernel"] and "any-layout" in result["rows"][-1]["kernel"]
+    for index, steps in enumerate(result["steps"]):
+        times = [row["us"] for row in result["rows"][4 * index:4 * index + 4]]
+        falls = [1 - after / before for before, after in zip(times, times[1:])]
+        assert abs(steps["largest_fall"] - max(0, *falls)) < 1e-3, (steps, times)
+    tap.run(sys.executable, os.path.join(tap.ROOT, "bench", "plot_sweep.py"), rows, picture)
+    text = open(picture, encoding="utf-8").read()
+    assert text.startswith("<svg") and "n = 40, k = 300" in text and text.count("<polyline") == 4, text
+
+
 build_driver()
 tap.main()
