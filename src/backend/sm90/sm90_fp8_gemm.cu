@@ -291,24 +291,6 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int offset,
 
 // ---- the kernel ----
 
-DG_DEVICE void init_barriers(u32 smem)
-{
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < DG_NUM_STAGES; i++) {
-            dg_mbarrier_init(smem + FULL_AT + i * 8, DG_SCALES_TMA ? 1 : 1 + SCALE_THREADS);
-            dg_mbarrier_init(smem + EMPTY_AT + i * 8,
-                             ALL_LANES_RELEASE ? 128 * DG_MATH_GROUPS : 4 * DG_MATH_GROUPS * SHARERS);
-        }
-        dg_fence_mbarrier_init();
-    }
-    if (CLUSTER > 1) {
-        dg_barrier_cluster_arrive();
-        dg_barrier_cluster_wait();
-    } else {
-        __syncthreads();
-    }
-}
-
 // The copy engine's first use of a descriptor would wait for it.
 DG_DEVICE void prefetch_maps(const struct dg_sm90_maps *maps)
 {
@@ -321,6 +303,30 @@ DG_DEVICE void prefetch_maps(const struct dg_sm90_maps *maps)
     dg_prefetch_tensormap(&maps->d);
 }
 
+// The loader warp makes the barriers.  It waits for nobody, as its first loads need nobody, but for the cluster.
+DG_DEVICE void start(u32 smem, const struct dg_sm90_maps *maps)
+{
+    const u32 warp = threadIdx.x / 32;
+    if (threadIdx.x == 128 * DG_MATH_GROUPS) {
+        prefetch_maps(maps);
+        for (int i = 0; i < DG_NUM_STAGES; i++) {
+            dg_mbarrier_init(smem + FULL_AT + i * 8, DG_SCALES_TMA ? 1 : 1 + SCALE_THREADS);
+            dg_mbarrier_init(smem + EMPTY_AT + i * 8,
+                             ALL_LANES_RELEASE ? 128 * DG_MATH_GROUPS : 4 * DG_MATH_GROUPS * SHARERS);
+        }
+        dg_fence_mbarrier_init();
+    }
+    __syncwarp();
+    if (CLUSTER > 1) {
+        dg_barrier_cluster_arrive();
+        dg_barrier_cluster_wait();
+    } else if (warp == 4 * DG_MATH_GROUPS) {
+        dg_barrier_arrive(0, THREADS);
+    } else {
+        dg_barrier_sync(0, THREADS);
+    }
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     DG_ENTRY(const __grid_constant__ struct dg_sm90_gemm_args args, const __grid_constant__ struct dg_sm90_maps maps)
 {
@@ -330,9 +336,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     const int num_units = args.units_m * args.units_n;
     struct slot slot = {0, 0};
 
-    if (threadIdx.x == 128 * DG_MATH_GROUPS)
-        prefetch_maps(&maps);
-    init_barriers(smem);
+    start(smem, &maps);
     dg_griddepcontrol_wait();
     if (warp >= 4 * DG_MATH_GROUPS) {
         DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);

@@ -187,6 +187,12 @@ DG_DEVICE void dg_fence_proxy_async(void)
 }
 
 // `threads` of the CTA meet at its barrier `index`; 0 is that of __syncthreads (9.7.13.1).
+// Joins without waiting: what the caller wrote is seen by those who wait in dg_barrier_sync.
+DG_DEVICE void dg_barrier_arrive(int barrier, int threads)
+{
+    asm volatile("barrier.cta.arrive.aligned %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
 DG_DEVICE void dg_barrier_sync(u32 index, u32 threads)
 {
     asm volatile("barrier.sync.aligned %0, %1;" ::"r"(index), "r"(threads) : "memory");
