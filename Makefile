@@ -14,7 +14,7 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unu
 BASE := -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -Iinclude -Isrc $(WARN)
 LIBS := -lm -ldl -lpthread
 
-KERNELS   := $(wildcard src/backend/*/*.cu src/backend/*/*.cuh src/backend/sm90/sm90_args.h)
+KERNELS   := $(wildcard src/backend/*/*.cu src/backend/*/*.cuh src/backend/sm90/*_args.h)
 LIB_O     := $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/*/*.c src/backend/*/*.c)) $(BUILD)/kernels.o
 CLI_O     := $(patsubst %.c,$(BUILD)/%.o,$(wildcard cli/*.c))
 TESTS     := $(patsubst %.c,$(BUILD)/%,$(filter-out tests/gpu/%,$(wildcard tests/*/test_*.c)))

@@ -411,7 +411,7 @@ static inline double mqa_weight(const struct random_mqa *r, int64_t row, int64_t
 static inline double mqa_score(const struct random_mqa *r, int64_t row, int64_t position,
                                double *terms)
 {
-    static double table[256];
+    static _Thread_local double table[256];
     if (table[0x38] == 0)
         for (int i = 0; i < 256; i++)
             table[i] = mqa_code((uint8_t)i);

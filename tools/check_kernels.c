@@ -7,6 +7,7 @@
 // Each NVRTC is the path of a libnvrtc.so.  With --sample only every Nth variant is compiled; with --cache
 // kernels whose text has not changed are judged by the log kept there.  Exit status 1 when any fails.
 #include "backend/sm90/sm90_kernel.h"
+#include "backend/sm90/sm90_mqa_kernel.h"
 #include "jit/compile.h"
 #include "jit/ptxas.h"
 #include "jit/sources.h"
@@ -22,9 +23,13 @@
 enum { LARGEST_SMEM = 232448, MAX_KERNELS = 4096, MAX_JOBS = 64 };
 
 struct item {
-    char text[160];               // what it is called in the table
-    struct dg_sm90_kernel kernel; // used when `file` is NULL
-    const char *file;             // an embedded source that needs no parameters
+    char text[160];           // what it is called in the table
+    dg_jit_describe describe; // of `kernel`; NULL: `file` is used
+    union {
+        struct dg_sm90_kernel gemm;
+        struct dg_sm90_mqa_kernel mqa;
+    } kernel;
+    const char *file; // an embedded source that needs no parameters
     struct dg_ptxas_facts facts;
     double seconds; // of processor time, which other programs do not lengthen; 0: from the cache
     char wrong[512];
@@ -50,24 +55,51 @@ static dg_status add_item(const struct item *item)
     return DG_OK;
 }
 
-static dg_status add_variant(void *user, const struct dg_sm90_kernel *kernel)
+static int number; // of variants, those that were not sampled too
+static const char *variants_files[16];
+
+// Notes the file that the kernel is made from, and adds every Nth.
+static dg_status add_variant(struct item *item)
 {
-    int *number = user;
-    struct item item = {.kernel = *kernel};
-    if ((*number)++ % settings.sample)
-        return DG_OK;
+    struct dg_jit_request request = {.name = NULL};
+    int i = 0;
+    DG_TRY(item->describe(&item->kernel, &request));
+    while (variants_files[i] && strcmp(variants_files[i], request.file))
+        i++;
+    variants_files[i] = request.file;
+    dg_jit_request_free(&request);
+    return number++ % settings.sample ? DG_OK : add_item(item);
+}
+
+static dg_status add_gemm(void *user, const struct dg_sm90_kernel *kernel)
+{
+    struct item item = {.describe = dg_sm90_describe, .kernel.gemm = *kernel};
     dg_sm90_kernel_text(kernel, item.text, sizeof item.text);
-    return add_item(&item);
+    return add_variant(&item);
+}
+
+static dg_status add_mqa(void *user, const struct dg_sm90_mqa_kernel *kernel)
+{
+    struct item item = {.describe = dg_sm90_mqa_describe, .kernel.mqa = *kernel};
+    dg_sm90_mqa_kernel_text(kernel, item.text, sizeof item.text);
+    return add_variant(&item);
+}
+
+static int has_variants(const char *file)
+{
+    for (int i = 0; variants_files[i]; i++)
+        if (!strcmp(file, variants_files[i]))
+            return 1;
+    return 0;
 }
 
 // Sources that stand alone: those that no variant is made from.
-static dg_status add_plain_files(const char *variants_file)
+static dg_status add_plain_files(void)
 {
     for (const struct dg_kernel_source *source = dg_kernel_sources; source->name; source++) {
         const size_t length = strlen(source->name);
         struct item item = {.file = source->name};
-        if (length < 4 || strcmp(source->name + length - 3, ".cu") ||
-            !strcmp(source->name, variants_file))
+        if (length < 4 || strcmp(source->name + length - 3, ".cu") || has_variants(source->name))
             continue;
         snprintf(item.text, sizeof item.text, "%.*s", (int)(length - 3), source->name);
         DG_TRY(add_item(&item));
@@ -77,23 +109,17 @@ static dg_status add_plain_files(const char *variants_file)
 
 static dg_status add_all(void)
 {
-    int number = 0;
-    struct dg_jit_request request = {.name = NULL};
-    DG_TRY(dg_sm90_enumerate(add_variant, &number));
-    if (!num_items)
-        return dg_fail(DG_INTERNAL, "there is no kernel at all");
-    DG_TRY(dg_sm90_describe(&items[0].kernel, &request));
-    dg_status status = add_plain_files(request.file);
-    dg_jit_request_free(&request);
-    return status;
+    DG_TRY(dg_sm90_enumerate(add_gemm, NULL));
+    DG_TRY(dg_sm90_mqa_enumerate(add_mqa, NULL));
+    return num_items ? add_plain_files() : dg_fail(DG_INTERNAL, "there is no kernel at all");
 }
 
 // ---- one kernel -------------------------------------------------------------------------------------
 
 static dg_status describe(struct item *item, struct dg_jit_request *request)
 {
-    if (!item->file)
-        return dg_sm90_describe(&item->kernel, request);
+    if (item->describe)
+        return item->describe(&item->kernel, request);
     request->name = item->text;
     request->file = item->file;
     request->arch = 90;

@@ -9,6 +9,7 @@
 #include "cuda/cuda_abi.h"
 
 #include "kernels.h"
+#include "mqa.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -266,14 +267,20 @@ EXPORT cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, uint32
                               CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
                               CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill)
 {
-    if (rank != 2 || (uintptr_t)address % 16 || strides[0] % 16 || strides[0] >> 40 ||
-        box[0] > 256 || box[1] > 256 || shape[0] < 1 || shape[1] < 1)
+    if (rank < 2 || rank > 4 || (uintptr_t)address % 16)
         return CUDA_ERROR_INVALID_VALUE;
+    for (uint32_t i = 0; i < rank; i++)
+        if (box[i] > 256 || shape[i] < 1 || (i && (strides[i - 1] % 16 || strides[i - 1] >> 40)))
+            return CUDA_ERROR_INVALID_VALUE;
     memset(map, 0, sizeof *map);
     map->opaque[0] = (uintptr_t)address;
     map->opaque[1] = shape[0];
     map->opaque[2] = shape[1];
     map->opaque[3] = strides[0];
+    for (uint32_t i = 2; i < rank; i++) {
+        map->opaque[2 * i] = shape[i];
+        map->opaque[2 * i + 1] = strides[i - 1];
+    }
     return CUDA_SUCCESS;
 }
 
@@ -298,6 +305,8 @@ EXPORT cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jit
     kernel->sf_packed = defined_as(code, "DG_SF_PACKED");
     kernel->d_fp32 = defined_as(code, "DG_D_FP32");
     kernel->scales_tma = defined_as(code, "DG_SCALES_TMA");
+    if (strstr(code, "#define DG_LOGITS_BF16"))
+        kernel->d_fp32 = !defined_as(code, "DG_LOGITS_BF16");
     *library = (CUlibrary)kernel;
     return CUDA_SUCCESS;
 }
@@ -358,8 +367,13 @@ struct launch {
         struct dg_sm90_gemm_args gemm;
         struct dg_sm90_repack_args repack;
         struct dg_sm90_fill_args fill;
+        struct dg_sm90_mqa_args mqa;
+        struct dg_sm90_mqa_schedule_args schedule;
     } args;
-    struct dg_sm90_maps maps;
+    union {
+        struct dg_sm90_maps gemm;
+        struct dg_sm90_mqa_maps mqa;
+    } maps;
     unsigned num_ctas;
     struct launch *next;
 };
@@ -381,7 +395,11 @@ static void run(const struct launch *launch)
 {
     elapsed_us += 1 + 0.1 * launch->num_ctas;
     if (strstr(launch->kernel.name, "gemm"))
-        run_gemm(&launch->kernel, &launch->args.gemm, &launch->maps);
+        run_gemm(&launch->kernel, &launch->args.gemm, &launch->maps.gemm);
+    else if (strstr(launch->kernel.name, "logits"))
+        run_mqa(&launch->kernel, &launch->args.mqa, &launch->maps.mqa);
+    else if (strstr(launch->kernel.name, "schedule"))
+        run_schedule(&launch->args.schedule);
     else if (strstr(launch->kernel.name, "repack"))
         run_repack(&launch->args.repack);
     else
@@ -394,7 +412,12 @@ static void record(struct launch *launch, const struct kernel *kernel, void **pa
     launch->kernel = *kernel;
     if (strstr(kernel->name, "gemm")) {
         memcpy(&launch->args.gemm, parameters[0], sizeof launch->args.gemm);
-        memcpy(&launch->maps, parameters[1], sizeof launch->maps);
+        memcpy(&launch->maps.gemm, parameters[1], sizeof launch->maps.gemm);
+    } else if (strstr(kernel->name, "logits")) {
+        memcpy(&launch->args.mqa, parameters[0], sizeof launch->args.mqa);
+        memcpy(&launch->maps.mqa, parameters[1], sizeof launch->maps.mqa);
+    } else if (strstr(kernel->name, "schedule")) {
+        memcpy(&launch->args.schedule, parameters[0], sizeof launch->args.schedule);
     } else if (strstr(kernel->name, "repack")) {
         memcpy(&launch->args.repack, parameters[0], sizeof launch->args.repack);
     } else {

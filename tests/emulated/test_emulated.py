@@ -59,6 +59,10 @@ def test_one_problem_of_each_kind():
     run("test_gpu_families")
 
 
+def test_mqa_logits():
+    run("test_gpu_mqa", scale=0.03)
+
+
 def test_nan_and_inf():
     run("test_gpu_nonfinite")
 

@@ -151,7 +151,8 @@ static void run_task(const void *argument, void *memory, int64_t index)
             double value = scratch->totals[i][j];
             if (c->data)
                 value += load_output(c->data, problem->d_type, c_offset);
-            dg_cpu_store_double(d->data, problem->d_type, (row + i) * d->row_stride + column + j, value);
+            dg_cpu_store_double(d->data, problem->d_type, (row + i) * d->row_stride + column + j,
+                                value);
         }
 }
 

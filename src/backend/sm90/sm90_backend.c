@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // sm90_backend.c - the row of the backend table for Hopper GPUs (compute capability 9.0).
 #include "backend/sm90/sm90_gemm.h"
+#include "backend/sm90/sm90_mqa.h"
 #include "backend/sm90/sm90_plan.h"
 #include "cuda/device.h"
 
@@ -208,5 +209,7 @@ const struct dg_backend dg_sm90_backend = {
     .explain = dg_sm90_explain,
     .prepare = prepare,
     .gemm = gemm,
+    .mqa_logits = dg_sm90_mqa_logits,
+    .mqa_schedule = dg_sm90_mqa_schedule,
     .info = info,
 };

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT
+// sm90_mqa.cuh - what the two MQA kernels share: products, weighted sums over heads, stores, minus infinity.
+//
+// A product has 64 positions as its rows and, as its columns, the heads of up to four queries, in the order
+// in which TMA lays q down:
+//
+//     column 8i + 2l + b  =  query l / LANES, head i + ((l % LANES) * 2 + b) * head_step,   l = 0 .. 3
+//
+// The thread with lane % 4 == l holds exactly those columns (of rows lane / 4 and lane / 4 + 8), so with
+// LANES == 1 it owns all heads of one query, and the sum over heads never leaves its registers.  Decoding
+// has fewer queries: then LANES = 2 or 4 lanes share one and add up at the end.
+#ifndef DG_DEPTH
+#error "DG_DEPTH: bytes of a key in shared memory: 32, 64 or 128"
+#endif
+#ifndef DG_HEAD_ROWS
+#error "DG_HEAD_ROWS: groups of eight columns in a product, 4, 8 or 16"
+#endif
+#ifndef DG_PIECES
+#error "DG_PIECES: products that share the heads of a query: 1, 2 or 4"
+#endif
+#ifndef DG_LANES
+#error "DG_LANES: lanes that share a query: 1, 2 or 4"
+#endif
+#ifndef DG_LOGITS_BF16
+#error "DG_LOGITS_BF16: 1 when logits are BF16, 0 for FP32"
+#endif
+#ifndef DG_NUM_STAGES
+#error "DG_NUM_STAGES: slots of the ring of keys"
+#endif
+#ifndef DG_Q_SLOTS
+#error "DG_Q_SLOTS: slots for queries, 1 or 2"
+#endif
+#ifndef DG_ENTRY
+#error "DG_ENTRY: the kernel's name"
+#endif
+
+#ifndef DG_SM90_MQA_CUH
+#define DG_SM90_MQA_CUH
+
+#include "sm90_mqa_args.h"
+#include "sm90_ptx.cuh"
+
+enum {
+    MATH_GROUPS = 2,
+    THREADS = 128 * (MATH_GROUPS + 1),
+    ACC = 4 * DG_HEAD_ROWS, // accumulators of a thread
+    HEAD_ROWS = DG_HEAD_ROWS * DG_PIECES,
+    QUERIES = 4 / DG_LANES, // of a product
+    PIECE_BYTES = 8 * DG_HEAD_ROWS * DG_DEPTH,
+    Q_BYTES = DG_PIECES * PIECE_BYTES, // QUERIES queries
+    // Weights of one lane of the four: [HEAD_ROWS][2], those of the odd columns halved (add_scores); the
+    // four floats behind them keep the lanes in different banks
+    LANE_WEIGHTS = 2 * HEAD_ROWS + 4,
+    WEIGHT_BYTES = 4 * LANE_WEIGHTS * 4,
+    LOGIT_BYTES = DG_LOGITS_BF16 ? 2 : 4,
+    FILL_WARPS = 2, // the last two of the CTA
+};
+
+// ---- instructions that only these kernels need; section numbers as in sm90_ptx.cuh ----
+
+DG_DEVICE void dg_st_shared_u32(u32 address, u32 value)
+{
+    asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+
+// Announces bytes without arriving (9.7.13.15.11).
+DG_DEVICE void dg_mbarrier_expect_tx(u32 barrier, u32 bytes)
+{
+    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier),
+                 "r"(bytes)
+                 : "memory");
+}
+
+DG_DEVICE void dg_tma_load_4d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x, int y,
+                              int z, int w)
+{
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+                 " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(smem),
+                 "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
+                 : "memory");
+}
+
+// The larger of both; NaN when one is.
+DG_DEVICE float dg_max_nan(float a, float b)
+{
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
+}
+
+// ---- rings ----
+
+// Position in a ring of `count` slots; the parity flips each time round.
+struct slot {
+    u32 index, parity;
+};
+
+DG_DEVICE void next_slot(struct slot *slot, u32 count)
+{
+    if (++slot->index == count) {
+        slot->index = 0;
+        slot->parity ^= 1;
+    }
+}
+
+// The barriers of both rings, full[], empty[], q_full[], q_empty[], and zeros for weights that no head has.
+DG_DEVICE void prepare_shared(u32 barriers, u32 weights, u32 weight_bytes)
+{
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < 2 * DG_NUM_STAGES; i++)
+            dg_mbarrier_init(barriers + i * 8, i < DG_NUM_STAGES ? 1 : 4 * MATH_GROUPS);
+        for (int i = 0; i < 2 * DG_Q_SLOTS; i++)
+            dg_mbarrier_init(barriers + (2 * DG_NUM_STAGES + i) * 8,
+                             i < DG_Q_SLOTS ? 1 : 4 * MATH_GROUPS);
+        dg_fence_mbarrier_init();
+    }
+    for (u32 i = threadIdx.x * 4; i < weight_bytes; i += THREADS * 4)
+        dg_st_shared(weights + i, 0);
+    __syncthreads();
+}
+
+// ---- queries ----
+
+// Weights of query `query` of a product from row `row` of the matrix, by one warp; places that no head has keep
+// their zeros.
+DG_DEVICE void load_weights(u32 smem, const struct dg_sm90_mqa_args *args, int query, int row)
+{
+    for (int head = threadIdx.x % 32; head < args->heads; head += 32) {
+        const i64 at = row * args->weights_row_stride + head;
+        const float weight =
+            args->weights_bf16
+                ? __uint_as_float((u32)((const unsigned short *)args->weights)[at] << 16)
+                : ((const float *)args->weights)[at];
+        int part = 0, index = head;
+        if (DG_LANES > 1) {
+            part = head / args->head_step;
+            index = head % args->head_step;
+        } else if (head >= args->head_rows) {
+            part = 1;
+            index = head - args->head_step;
+        }
+        const u32 lane = query * DG_LANES + part / 2;
+        dg_st_shared(smem + (lane * LANE_WEIGHTS + index * 2 + part % 2) * 4,
+                     part % 2 ? 0.5f * weight : weight);
+    }
+}
+
+// A lane's weights of one product.
+DG_DEVICE void read_weights(float *weights, u32 at)
+{
+#pragma unroll
+    for (int i = 0; i < 2 * DG_HEAD_ROWS; i += 4)
+        dg_ld_shared_v4(at + i * 4, weights + i);
+}
+
+// The heads of QUERIES rows from `row` on, in the order of the columns.
+DG_DEVICE void load_queries(u32 smem, const struct dg_tensor_map *map, u32 full, int row)
+{
+    dg_tma_load_4d(smem, map, full, 0, 0, row, 0);
+}
+
+// ---- products and sums ----
+
+DG_DEVICE void start_product(float *acc, u32 keys, u32 queries)
+{
+    dg_wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < DG_DEPTH / 32; k++)
+        dg_wgmma(acc, keys + k * 32, queries + k * 32, k != 0);
+    dg_wgmma_commit_group();
+}
+
+// sums[2 * row + b] += weight * relu(product).  Half of the relus are made by the unit for FP32 arithmetic
+// (x + |x| is 2 relu(x), exactly), half by the one for comparisons, which has half the rate: alone either
+// would be the bottleneck.  Both keep NaN.
+DG_DEVICE void add_scores(float *sums, const float *acc, const float *weights)
+{
+#pragma unroll
+    for (int i = 0; i < DG_HEAD_ROWS; i++)
+#pragma unroll
+        for (int row = 0; row < 2; row++) {
+            const float odd = acc[4 * i + 2 * row + 1];
+            sums[2 * row] =
+                fmaf(dg_max_nan(acc[4 * i + 2 * row], 0.0f), weights[2 * i], sums[2 * row]);
+            sums[2 * row + 1] = fmaf(odd + fabsf(odd), weights[2 * i + 1], sums[2 * row + 1]);
+        }
+}
+
+// The sums of a thread's two rows over all lanes of the query.
+DG_DEVICE void join_lanes(const float *sums, float *joined)
+{
+#pragma unroll
+    for (int row = 0; row < 2; row++) {
+        float sum = sums[2 * row] + sums[2 * row + 1];
+#pragma unroll
+        for (int lane = 1; lane < DG_LANES; lane *= 2)
+            sum += __shfl_xor_sync(~0u, sum, lane);
+        joined[row] = sum;
+    }
+}
+
+// ---- stores ----
+
+DG_DEVICE void store_logit(char *at, float value)
+{
+    if (DG_LOGITS_BF16)
+        *(unsigned short *)at = (unsigned short)dg_cvt_bf16x2(value, value);
+    else
+        *(float *)at = value;
+}
+
+DG_DEVICE char *logits_row(const struct dg_sm90_mqa_args *args, int row)
+{
+    return (char *)args->logits + row * args->logits_row_stride * LOGIT_BYTES;
+}
+
+// Elements [from, to) of a row, by one warp: single ones up to 16-byte boundaries, 16 bytes between them.
+DG_DEVICE void fill_columns(char *row, int from, int to, u32 bits)
+{
+    const int lane = threadIdx.x % 32, per_chunk = 16 / LOGIT_BYTES;
+    const int head = (int)(-(u64)(row + (i64)from * LOGIT_BYTES) % 16 / LOGIT_BYTES);
+    const int middle = min(from + head, to), chunks = (to - middle) / per_chunk;
+    const u32 word = DG_LOGITS_BF16 ? bits >> 16 | (bits & 0xffff0000u) : bits;
+    if (from + lane < middle)
+        store_logit(row + (i64)(from + lane) * LOGIT_BYTES, __uint_as_float(bits));
+    uint4 *at = (uint4 *)(row + (i64)middle * LOGIT_BYTES);
+    for (int i = lane; i < chunks; i += 32)
+        at[i] = make_uint4(word, word, word, word);
+    const int tail = middle + chunks * per_chunk + lane;
+    if (tail < to)
+        store_logit(row + (i64)tail * LOGIT_BYTES, __uint_as_float(bits));
+}
+
+// The columns of a row that hold scores.
+struct columns {
+    int begin, end;
+};
+DG_DEVICE struct columns columns_of(const struct dg_sm90_mqa_args *args, int row);
+
+// `bits` into all columns that hold no scores, by warp `warp` of `warps`: pieces of FILL_COLUMNS of a row,
+// 32 at a time, each lane finding out what is to do in one of them.
+DG_DEVICE void fill_rows(const struct dg_sm90_mqa_args *args, int warp, int warps, u32 bits,
+                         int whole_rows)
+{
+    enum { FILL_COLUMNS = 8192 };
+    const int per_row = (args->columns + FILL_COLUMNS - 1) / FILL_COLUMNS, lane = threadIdx.x % 32;
+    const i64 count = (i64)args->rows * per_row;
+    for (i64 first = (i64)warp * 32; first < count; first += (i64)warps * 32) {
+        const i64 piece = first + lane;
+        const int row = (int)(piece / per_row), begin = (int)(piece % per_row) * FILL_COLUMNS;
+        const int end =
+            piece < count ? min(args->columns - begin, (int)FILL_COLUMNS) + begin : begin;
+        struct columns scores = {begin, begin};
+        if (piece < count && !whole_rows)
+            scores = columns_of(args, row);
+        // An empty range may lie anywhere: [begin, begin) leaves the whole piece.
+        const int left = scores.end > scores.begin ? max(min(scores.begin, end), begin) : begin;
+        const int right = scores.end > scores.begin ? min(max(scores.end, left), end) : begin;
+        for (u32 todo = __ballot_sync(~0u, begin < left || right < end); todo; todo &= todo - 1) {
+            const int from = __ffs(todo) - 1;
+            char *at = logits_row(args, __shfl_sync(~0u, row, from));
+            fill_columns(at, __shfl_sync(~0u, begin, from), __shfl_sync(~0u, left, from), bits);
+            fill_columns(at, __shfl_sync(~0u, right, from), __shfl_sync(~0u, end, from), bits);
+        }
+    }
+}
+
+#endif

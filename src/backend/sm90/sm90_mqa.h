@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// sm90_mqa.h - launching MQA logits and their schedule.
+#ifndef DG_SM90_MQA_H
+#define DG_SM90_MQA_H
+
+#include "backend/backend.h"
+
+// Hooks of struct dg_backend; `state` is a struct dg_sm90_state.
+dg_status dg_sm90_mqa_logits(void *state, int32_t num_sms, const struct dg_mqa_args *args);
+dg_status dg_sm90_mqa_schedule(void *state, const struct dg_mqa_schedule_args *args);
+
+#endif

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: MIT
+// sm90_mqa_logits.cu - plain MQA logits: logits[i][j] = scale[j] * sum over h of weight[i][h] * relu(q[i][h] . k[j]).
+//
+// The rows are cut into units of eight queries, each with the positions that any of its rows has, in stages
+// of 64 or 128 keys.  All stages of all units stand in one line; each CTA adds the line up for itself and
+// takes an equal part of it, so that ragged ranges keep all SMs busy to the end.  Roles of the warps:
+//
+//     key loader     waits empty[s]    a TMA box of keys                            -> full[s]
+//     query loader   waits q_empty[u]  q by TMA, weights, the ranges of the unit    -> q_full[u]
+//     fill warps     minus infinity outside of all ranges
+//     math groups    wait  full[s]     products, weighted sums, stores              -> empty[s]
+//
+// A math group has four of the unit's queries, and works in steps: a product of 64 keys with as many heads as
+// 64 accumulators hold.  There are two sets of accumulators, so that the next step's product is made by the
+// tensor cores while this step's is summed up (sm90_mqa.cuh).  Both groups read the same keys, which halves
+// the reads from the L2 cache.
+//
+// Compile-time parameters: see sm90_mqa.cuh; DG_LANES is 1.
+#include "sm90_mqa.cuh"
+
+enum {
+    SUBS = DG_PIECES == 1 ? 2 : 1, // 64-key parts of a stage
+    STEPS = SUBS * DG_PIECES,
+    STAGE_KEYS = 64 * SUBS,
+    STAGE_BYTES = STAGE_KEYS * DG_DEPTH,
+    UNIT_ROWS = 4 * MATH_GROUPS,
+    KEPT_WEIGHTS = DG_PIECES <= 2, // in registers; else they are read for each step
+    // Info of a unit, words: [start of each row][number of scores of each row][first position][stages][first row]
+    INFO_FIRST = 2 * UNIT_ROWS,
+    INFO_STAGES,
+    INFO_ROW,
+    INFO_BYTES = 128,
+    // Shared memory
+    Q_AT = DG_NUM_STAGES * STAGE_BYTES,
+    WEIGHTS_AT = Q_AT + DG_Q_SLOTS * MATH_GROUPS * Q_BYTES,
+    INFO_AT = WEIGHTS_AT + DG_Q_SLOTS * MATH_GROUPS * WEIGHT_BYTES,
+    SCAN_AT = INFO_AT + DG_Q_SLOTS * INFO_BYTES,
+    FULL_AT = SCAN_AT + 128,
+    EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
+    Q_FULL_AT = EMPTY_AT + DG_NUM_STAGES * 8,
+    Q_EMPTY_AT = Q_FULL_AT + DG_Q_SLOTS * 8,
+};
+
+// ---- who does what ----
+
+struct range {
+    int begin, end;
+};
+
+DG_DEVICE struct range range_of(const struct dg_sm90_mqa_args *args, int row)
+{
+    struct range range = {0, 0};
+    if (row < args->rows) {
+        range.begin = max(args->starts[row], 0);
+        range.end = min(args->ends[row], args->num_kv);
+        if (args->is_compressed) // there are no columns for more
+            range.end = (int)min((i64)range.end, (i64)range.begin + args->columns);
+    }
+    return range;
+}
+
+DG_DEVICE struct columns columns_of(const struct dg_sm90_mqa_args *args, int row)
+{
+    const struct range range = range_of(args, row);
+    const int shift = args->is_compressed ? range.begin : 0;
+    struct columns columns = {range.begin - shift, max(range.end, range.begin) - shift};
+    return columns;
+}
+
+// Positions of a unit: multiples of 16 keep the stores of a warp on whole sectors.
+struct span {
+    int first, stages;
+};
+
+DG_DEVICE struct span span_of(int begin, int end)
+{
+    struct span span = {begin & ~15, 0};
+    if (end > begin)
+        span.stages = (end - span.first + STAGE_KEYS - 1) / STAGE_KEYS;
+    return span;
+}
+
+// A CTA's part of the line: from stage `skip` of unit `unit` on, `left` stages.
+struct share {
+    i64 left;
+    int unit, skip;
+};
+
+DG_DEVICE int count_stages(const struct dg_sm90_mqa_args *args, int unit)
+{
+    int begin = 0x7fffffff, end = 0;
+#pragma unroll
+    for (int i = 0; i < UNIT_ROWS; i++) {
+        const struct range range = range_of(args, unit * UNIT_ROWS + i);
+        begin = min(begin, range.end > range.begin ? range.begin : 0x7fffffff);
+        end = max(end, range.end > range.begin ? range.end : 0);
+    }
+    return span_of(begin, end).stages;
+}
+
+// All threads add the line up, each over its own run of units; the one whose run the CTA's part begins in
+// says where.
+DG_DEVICE struct share find_share(const struct dg_sm90_mqa_args *args, char *shared)
+{
+    i64 *scan = (i64 *)(shared + SCAN_AT);
+    volatile struct share *found = (volatile struct share *)(scan + THREADS / 32);
+    const int units = (args->rows + UNIT_ROWS - 1) / UNIT_ROWS,
+              run = (units + THREADS - 1) / THREADS;
+    const int lane = threadIdx.x % 32, first = min((int)threadIdx.x * run, units),
+              last = min(first + run, units);
+    i64 own = 0;
+#pragma unroll 1
+    for (int unit = first; unit < last; unit++)
+        own += count_stages(args, unit);
+    i64 before = own, total = 0;
+    for (int i = 1; i < 32; i *= 2) {
+        const i64 other = __shfl_up_sync(~0u, before, i);
+        before += lane >= i ? other : 0;
+    }
+    if (lane == 31)
+        scan[threadIdx.x / 32] = before;
+    __syncthreads();
+    before -= own;
+    for (int warp = 0; warp < THREADS / 32; warp++) {
+        before += warp < (int)threadIdx.x / 32 ? scan[warp] : 0;
+        total += scan[warp];
+    }
+    const i64 begin = total * blockIdx.x / gridDim.x, end = total * (blockIdx.x + 1) / gridDim.x;
+    if (begin == end && threadIdx.x == 0)
+        found->left = 0;
+    if (begin < end && before <= begin && begin < before + own) {
+        int unit = first, stages;
+        while (before + (stages = count_stages(args, unit)) <= begin) {
+            before += stages;
+            unit++;
+        }
+        found->left = end - begin;
+        found->unit = unit;
+        found->skip = (int)(begin - before);
+    }
+    __syncthreads();
+    struct share share = {found->left, found->unit, found->skip};
+    return share;
+}
+
+// What a CTA does of one unit; lane i knows the range of row i % 8.
+struct work {
+    struct range range;
+    int unit, first, stages; // stages == 0: nothing is left
+};
+
+DG_DEVICE struct work next_work(const struct dg_sm90_mqa_args *args, struct share *share)
+{
+    struct work work = {{0, 0}, 0, 0, 0};
+    while (share->left > 0 && work.stages == 0) {
+        work.unit = share->unit++;
+        work.range = range_of(args, work.unit * UNIT_ROWS + threadIdx.x % UNIT_ROWS);
+        const int has_scores = work.range.end > work.range.begin;
+        const struct span span =
+            span_of(__reduce_min_sync(~0u, has_scores ? work.range.begin : 0x7fffffff),
+                    __reduce_max_sync(~0u, has_scores ? work.range.end : 0));
+        work.first = span.first + share->skip * STAGE_KEYS;
+        work.stages = (int)min((i64)(span.stages - share->skip), share->left);
+        share->left -= work.stages;
+        share->skip = 0;
+    }
+    return work;
+}
+
+// ---- loaders: one warp each ----
+
+DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
+                         u32 smem, struct share share)
+{
+    struct slot slot = {0, 0};
+    for (struct work work = next_work(args, &share); work.stages; work = next_work(args, &share)) {
+        if (threadIdx.x % 32 == 0)
+            for (int stage = 0; stage < work.stages; stage++, next_slot(&slot, DG_NUM_STAGES)) {
+                const u32 full = smem + FULL_AT + slot.index * 8;
+                dg_mbarrier_wait(smem + EMPTY_AT + slot.index * 8, slot.parity ^ 1);
+                dg_mbarrier_arrive_expect_tx(full, STAGE_BYTES);
+                dg_tma_load_2d(smem + slot.index * STAGE_BYTES, &maps->kv, full, 0,
+                               work.first + stage * STAGE_KEYS);
+            }
+        __syncwarp();
+    }
+}
+
+DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
+                          u32 smem, struct share share)
+{
+    const int lane = threadIdx.x % 32;
+    struct slot slot = {0, 0};
+    struct work work;
+    do {
+        work = next_work(args, &share);
+        const u32 full = smem + Q_FULL_AT + slot.index * 8, row = work.unit * UNIT_ROWS;
+        const u32 q = smem + Q_AT + slot.index * (MATH_GROUPS * Q_BYTES);
+        const u32 weights = smem + WEIGHTS_AT + slot.index * (MATH_GROUPS * WEIGHT_BYTES);
+        const u32 info = smem + INFO_AT + slot.index * INFO_BYTES;
+        dg_mbarrier_wait(smem + Q_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
+        if (lane == 0 && work.stages) {
+            dg_mbarrier_expect_tx(full, MATH_GROUPS * Q_BYTES);
+            for (int group = 0; group < MATH_GROUPS; group++)
+                load_queries(q + group * Q_BYTES, &maps->q, full, row + group * 4);
+        }
+        for (int i = 0; i < UNIT_ROWS && work.stages && row + i < args->rows; i++)
+            load_weights(weights + i / 4 * WEIGHT_BYTES, args, i % 4, row + i);
+        if (lane < UNIT_ROWS) {
+            dg_st_shared_u32(info + lane * 4, work.range.begin);
+            dg_st_shared_u32(info + (UNIT_ROWS + lane) * 4,
+                             max(work.range.end - work.range.begin, 0));
+        }
+        if (lane == 0) {
+            dg_st_shared_u32(info + INFO_FIRST * 4, work.first);
+            dg_st_shared_u32(info + INFO_STAGES * 4, work.stages);
+            dg_st_shared_u32(info + INFO_ROW * 4, row);
+        }
+        __syncwarp();
+        if (lane == 0)
+            dg_mbarrier_arrive(full);
+        next_slot(&slot, DG_Q_SLOTS);
+    } while (work.stages);
+}
+
+// ---- math groups ----
+
+// What a thread knows of its query: where its first row of keys goes, and how far that is from the range.
+struct query {
+    char *at;
+    u32 offset, length; // position - start, which is below `length` for scores
+    int position;       // of the thread's first row, the second one is 8 further
+};
+
+DG_DEVICE struct query read_query(const struct dg_sm90_mqa_args *args, u32 info, u32 group)
+{
+    const u32 lane = threadIdx.x % 32, row = group * 4 + lane % 4;
+    const u32 start = dg_ld_shared(info + row * 4);
+    struct query query;
+    query.length = dg_ld_shared(info + (UNIT_ROWS + row) * 4);
+    query.position = dg_ld_shared(info + INFO_FIRST * 4) + threadIdx.x / 32 % 4 * 16 + lane / 4;
+    query.offset = query.position - start;
+    const i64 column = (i64)query.position - (args->is_compressed ? (i64)start : 0);
+    query.at = logits_row(args, dg_ld_shared(info + INFO_ROW * 4) + row) + column * LOGIT_BYTES;
+    return query;
+}
+
+DG_DEVICE void store_scores(const struct dg_sm90_mqa_args *args, const float *sums,
+                            struct query *query, const float *scales)
+{
+    if (query->offset < query->length)
+        store_logit(query->at, (sums[0] + sums[1]) * scales[0]);
+    if (query->offset + 8 < query->length)
+        store_logit(query->at + 8 * LOGIT_BYTES, (sums[2] + sums[3]) * scales[1]);
+    query->at += 64 * LOGIT_BYTES;
+    query->offset += 64;
+    query->position += 64;
+}
+
+// The steps of one stage, whose first product is in acc[0]; leaves the first one of the next stage there.
+// `next`: the slot of the next stage; the last stage has none.
+DG_DEVICE void work_stage(const struct dg_sm90_mqa_args *args, u32 smem, u32 q, u32 weights_at,
+                          struct slot slot, struct slot next, int is_last,
+                          float (*weights)[2 * DG_HEAD_ROWS], float (*acc)[ACC],
+                          struct query *query)
+{
+    const u32 keys = smem + slot.index * STAGE_BYTES, next_keys = smem + next.index * STAGE_BYTES;
+    float scales[SUBS][2], sums[4];
+#pragma unroll
+    for (int i = 0; i < 2 * SUBS; i++)
+        scales[i / 2][i % 2] =
+            __ldg(args->scales + min(query->position + i / 2 * 64 + i % 2 * 8, args->num_kv - 1));
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) {
+        const int then = (step + 1) % STEPS, piece = step % DG_PIECES, has_next = then || !is_last;
+        if (then == 0 && threadIdx.x % 32 == 0)
+            dg_mbarrier_arrive(smem + EMPTY_AT + slot.index * 8);
+        if (has_next) {
+            if (then == 0)
+                dg_mbarrier_wait(smem + FULL_AT + next.index * 8, next.parity);
+            start_product(acc[then % 2],
+                          (then ? keys : next_keys) + then / DG_PIECES * (64 * DG_DEPTH),
+                          q + then % DG_PIECES * PIECE_BYTES);
+        }
+        if (piece == 0)
+            sums[0] = sums[1] = sums[2] = sums[3] = 0;
+        if (!KEPT_WEIGHTS)
+            read_weights(weights[0], weights_at + piece * (2 * DG_HEAD_ROWS * 4));
+        add_scores(sums, acc[step % 2], weights[KEPT_WEIGHTS ? piece : 0]);
+        if (piece == DG_PIECES - 1)
+            store_scores(args, sums, query, scales[step / DG_PIECES]);
+        if (has_next)
+            dg_wgmma_wait(acc[then % 2]);
+    }
+}
+
+DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 group, u32 unit_slot,
+                         int stages, struct slot *slot)
+{
+    const u32 q = smem + Q_AT + (unit_slot * MATH_GROUPS + group) * Q_BYTES;
+    const u32 weights_at = smem + WEIGHTS_AT + (unit_slot * MATH_GROUPS + group) * WEIGHT_BYTES +
+                           threadIdx.x % 4 * (LANE_WEIGHTS * 4);
+    float weights[KEPT_WEIGHTS ? DG_PIECES : 1][2 * DG_HEAD_ROWS], acc[2][ACC];
+    struct query query = read_query(args, smem + INFO_AT + unit_slot * INFO_BYTES, group);
+    dg_mbarrier_wait(smem + FULL_AT + slot->index * 8, slot->parity);
+    start_product(acc[0], smem + slot->index * STAGE_BYTES, q);
+#pragma unroll
+    for (int piece = 0; KEPT_WEIGHTS && piece < DG_PIECES; piece++)
+        read_weights(weights[piece], weights_at + piece * (2 * DG_HEAD_ROWS * 4));
+    dg_wgmma_wait(acc[0]);
+#pragma unroll 1
+    for (int stage = 1; stage < stages; stage++) {
+        struct slot next = *slot;
+        next_slot(&next, DG_NUM_STAGES);
+        work_stage(args, smem, q, weights_at, *slot, next, 0, weights, acc, &query);
+        *slot = next;
+    }
+    work_stage(args, smem, q, weights_at, *slot, *slot, 1, weights, acc, &query);
+    next_slot(slot, DG_NUM_STAGES);
+}
+
+// ---- the kernel ----
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    DG_ENTRY(const __grid_constant__ struct dg_sm90_mqa_args args,
+             const __grid_constant__ struct dg_sm90_mqa_maps maps)
+{
+    extern __shared__ __align__(1024) char shared[];
+    const u32 smem = dg_smem_address(shared);
+    const u32 warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
+
+    if (threadIdx.x == 0) {
+        dg_prefetch_tensormap(&maps.q);
+        dg_prefetch_tensormap(&maps.kv);
+    }
+    prepare_shared(smem + FULL_AT, smem + WEIGHTS_AT, DG_Q_SLOTS * MATH_GROUPS * WEIGHT_BYTES);
+    dg_griddepcontrol_wait();
+    const struct share share = find_share(&args, shared);
+    if (warp >= 4 * MATH_GROUPS) {
+        DG_SETMAXNREG_DEC(40);
+        if (warp == 4 * MATH_GROUPS)
+            load_keys(&args, &maps, smem, share);
+        else if (warp == 4 * MATH_GROUPS + 1)
+            load_units(&args, &maps, smem, share);
+        else if (args.is_filled)
+            fill_rows(&args, blockIdx.x * FILL_WARPS + warp % FILL_WARPS, gridDim.x * FILL_WARPS,
+                      0xff800000u, 0);
+        dg_griddepcontrol_launch_dependents();
+    } else {
+        DG_SETMAXNREG_INC(232);
+        struct slot slot = {0, 0}, unit = {0, 0};
+        for (;; next_slot(&unit, DG_Q_SLOTS)) {
+            dg_mbarrier_wait(smem + Q_FULL_AT + unit.index * 8, unit.parity);
+            const int stages =
+                dg_ld_shared(smem + INFO_AT + unit.index * INFO_BYTES + INFO_STAGES * 4);
+            if (stages == 0)
+                break;
+            work_unit(&args, smem, warp / 4, unit.index, stages, &slot);
+            __syncwarp();
+            if (threadIdx.x % 32 == 0)
+                dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit.index * 8);
+        }
+    }
+}
