@@ -19,13 +19,14 @@ LIB_O     := $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/*/*.c src/backend/*/*.c)
 CLI_O     := $(patsubst %.c,$(BUILD)/%.o,$(wildcard cli/*.c))
 TESTS     := $(patsubst %.c,$(BUILD)/%,$(filter-out tests/gpu/%,$(wildcard tests/*/test_*.c)))
 SCRIPTS   := $(filter-out tests/gpu/%,$(wildcard tests/*/test_*.py))
+GPU_SCRIPTS := $(wildcard tests/gpu/test_*.py tests/python/test_*.py)
 GPU_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/gpu/test_*.c))
 EXAMPLES  := $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 CHECKER   := $(BUILD)/tools/check_kernels
 HOST_COST := $(BUILD)/tools/host_cost
 RUN_TESTS  = BUILD=$(BUILD) CC="$(CC)" $(PYTHON) tools/run_tests.py
 
-all: $(BUILD)/libdeepgemm.a $(BUILD)/libdeepgemm.so $(BUILD)/deepgemm  ## the library and the command line
+all: $(BUILD)/libdeepgemm.a $(BUILD)/libdeepgemm.so $(BUILD)/deepgemm $(BUILD)/libdeepgemm_python.so  ## the library and the command line
 
 # ---- what is built ----
 $(BUILD)/%.o: %.c
@@ -43,6 +44,9 @@ $(BUILD)/libdeepgemm.so: $(LIB_O) src/deepgemm.map
 	$(CC) -shared -Wl,-soname,libdeepgemm.so.$(SOVERSION) -Wl,--version-script=src/deepgemm.map \
 	    -Wl,-z,defs $(CFLAGS) -o $@.$(SOVERSION) $(LIB_O) $(LIBS)
 	ln -sf libdeepgemm.so.$(SOVERSION) $@
+$(BUILD)/libdeepgemm_python.so: python/deep_gemm/bridge.c include/deepgemm.h
+	@mkdir -p $(@D)
+	$(CC) -shared $(BASE) $(CFLAGS) -o $@ $<
 $(BUILD)/deepgemm: $(CLI_O) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 $(BUILD)/tests/cli/test_check: $(BUILD)/cli/grouped.o $(BUILD)/cli/grouped_check.o
@@ -69,7 +73,7 @@ check-kernels: optional $(CHECKER)  ## every kernel variant through NVRTC 13 and
 	    [ -n "$$nvrtc" ] || { echo "check-kernels: no NVRTC below $(BUILD)/optional"; exit 1; }; \
 	    $(CHECKER) --cache $(BUILD)/kernel-cache $$nvrtc
 gpu-test: all $(GPU_TESTS)  ## the tests on a GPU; elsewhere they skip and say why
-	@$(RUN_TESTS) --jobs 1 --timeout 570 --may-skip $(GPU_TESTS)
+	@DG_TEST_DEVICE=cuda $(RUN_TESTS) --jobs 1 --timeout 570 --may-skip $(GPU_TESTS) $(GPU_SCRIPTS)
 host-cost: $(HOST_COST)  ## on a GPU: where the host's time of a queued call goes
 	@$<
 update-plans: $(BUILD)/tests/unit/test_sm90_plan  ## golden plans anew, after a change to the planner

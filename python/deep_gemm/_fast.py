@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""The fast path of dense calls on torch tensors (bridge.c): ready once torch and a context exist.
+
+It takes plain calls and declines all others by returning non-zero, having done nothing; so it can be
+missing (no bridge, an older torch, another interpreter) without anybody noticing but the clock.
+"""
+
+import ctypes
+import os
+
+from . import _library as lib
+from . import _runtime, _tensor
+
+MAX_DEVICES = 64
+
+
+class _Bridge(ctypes.Structure):
+    """struct bridge of bridge.c"""
+
+    _fields_ = (
+        [("exchange", ctypes.c_void_p)]
+        + [("types", ctypes.c_void_p * 2), ("tuple", ctypes.c_void_p)]
+        + [
+            (name, ctypes.c_void_p)
+            for name in ("type_of", "release", "item", "size", "clear_error", "unlock", "lock")
+        ]
+        + [("gemm", ctypes.c_void_p), ("options", ctypes.c_void_p), ("cpu", ctypes.c_void_p)]
+        + [("cuda", ctypes.c_void_p * MAX_DEVICES)]
+    )
+
+
+_INTERPRETER = {  # member: function of the stable ABI
+    "type_of": "PyObject_Type",
+    "release": "Py_DecRef",
+    "item": "PyTuple_GetItem",
+    "size": "PyTuple_Size",
+    "clear_error": "PyErr_Clear",
+    "unlock": "PyEval_SaveThread",
+    "lock": "PyEval_RestoreThread",
+}
+
+_bridge = _Bridge()
+_options = lib.GemmOptions(ctypes.sizeof(lib.GemmOptions))
+_kept = []  # what _bridge points to
+
+
+def declines(bridge, arguments, block_rows):
+    """Stands for the C function where there is none."""
+    return 1
+
+
+gemm_nt = declines  # (address of the bridge, ((a, sfa), (b, sfb), d), rows of B per scale) -> 0 if done
+address = 0
+
+
+def _address(function):
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
+def _exchange_table(torch):
+    capsule = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    if capsule is None:
+        return None
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    table = get(capsule, b"dlpack_exchange_api")
+    major = ctypes.c_uint32.from_address(table).value
+    return table if major == 1 else None
+
+
+def _load():
+    here = os.path.dirname(os.path.abspath(__file__))
+    beside = os.path.dirname(lib.library()._name)  # the build folder, when run from the source tree
+    for folder in (here, beside):
+        try:
+            return ctypes.PyDLL(os.path.join(folder, "libdeepgemm_python.so"))
+        except OSError:
+            pass
+    return None
+
+
+def _open():
+    """Fills the bridge; False where something of it is missing."""
+    torch = _tensor.find_torch()
+    table = _exchange_table(torch)
+    library = _load() if table else None
+    if library is None:
+        return False
+    _bridge.exchange = table
+    _bridge.types[0], _bridge.types[1] = id(torch.Tensor), id(torch.nn.Parameter)
+    _bridge.tuple = id(tuple)
+    for member, name in _INTERPRETER.items():
+        setattr(_bridge, member, _address(getattr(ctypes.pythonapi, name)))
+    _bridge.gemm = _address(lib.library().dg_fp8_gemm_nt)
+    function = library.dg_bridge_gemm_nt
+    function.restype = ctypes.c_int
+    function.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_int32]
+    _kept.append((torch, library, function))
+    return True
+
+
+_opened = None
+
+
+def ready(device):
+    """Told after a call on torch tensors of `device` went the long way: the next may go the short one."""
+    global gemm_nt, address, _opened
+    if _opened is None:
+        _opened = _open()
+    if not _opened:
+        return
+    context = _runtime.context(device)
+    if device == _tensor.CPU:
+        _bridge.cpu = context
+    elif device < MAX_DEVICES:
+        _bridge.cuda[device] = context
+    if _runtime.settings.pdl:
+        _options.flags = lib.GEMM_PDL
+        _bridge.options = ctypes.addressof(_options)
+    else:
+        _bridge.options = None
+    gemm_nt, address = _kept[0][2], ctypes.addressof(_bridge)
+
+
+def _reset():
+    """Contexts or settings changed: every device takes the long way once more."""
+    _bridge.cpu = None
+    ctypes.memset(_bridge.cuda, 0, ctypes.sizeof(_bridge.cuda))
+
+
+_runtime._on_reset.append(_reset)
