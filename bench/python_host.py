@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# python_host.py - the host's time of one queued call through the Python package: python_host.py [CALLS].
+# Calls are made in batches small enough for the GPU's queue never to fill, each timed alone; the GPU runs
+# behind a long kernel, so that nothing it does is in the times.  On a machine without a GPU the calls of a
+# tiny problem on CPU tensors are timed, and say what the package itself costs.
+import os
+import statistics
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "python"))
+import torch  # noqa: E402
+
+import deep_gemm  # noqa: E402
+
+BATCH, BUSY_CYCLES = 200, 50_000_000
+
+
+def operands(m, n, k, device):
+    x, w = torch.randn(m, k, device=device), torch.randn(n, k, device=device)
+    a, b = deep_gemm.per_token_cast_to_fp8(x, False), deep_gemm.per_block_cast_to_fp8(w, False)
+    a = a[0], deep_gemm.get_mn_major_tma_aligned_tensor(a[1])
+    return a, b, torch.empty(m, n, dtype=torch.bfloat16, device=device)
+
+
+def grouped(groups, m, n, k, device):
+    a, b, _ = operands(groups * m, n, k, device)
+    b = tuple(torch.stack([each] * groups) for each in b)
+    a = a[0].view(groups, m, k), a[1].contiguous().view(groups, m, -1)
+    d = torch.empty(groups, m, n, dtype=torch.bfloat16, device=device)
+    return a, b, d, torch.full((groups,), m, dtype=torch.int32, device=device)
+
+
+def time_calls(call, calls, gpu):
+    """Nanoseconds of each call."""
+    for _ in range(20):
+        call()
+    times, clock = [], time.perf_counter_ns
+    while len(times) < calls:
+        if gpu:
+            torch.cuda.synchronize()
+            torch.cuda._sleep(BUSY_CYCLES)
+        for _ in range(BATCH):
+            start = clock()
+            call()
+            times.append(clock() - start)
+    return times
+
+
+def report(name, times):
+    times = sorted(times)
+    print(
+        "%-34s median %6.2f us   p10 %6.2f   p90 %6.2f   p99 %6.2f"
+        % ((name, statistics.median(times) / 1e3)
+           + tuple(times[int(len(times) * share)] / 1e3 for share in (0.1, 0.9, 0.99)))
+    )  # fmt: skip
+
+
+def main():
+    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 4000
+    gpu = torch.cuda.is_available()
+    device = "cuda" if gpu else "cpu"
+    m, n, k = (64, 2112, 7168) if gpu else (1, 8, 16)
+    a, b, d = operands(m, n, k, device)
+    print("%s, torch %s" % (torch.cuda.get_device_name() if gpu else "CPU", torch.__version__))
+    report("clock alone", time_calls(lambda: None, calls, gpu))
+    report("fp8_gemm_nt", time_calls(lambda: deep_gemm.fp8_gemm_nt(a, b, d), calls, gpu))
+    report(
+        "fp8_gemm_nt, as vLLM calls it",
+        time_calls(lambda: deep_gemm.fp8_gemm_nt(a, b, d, disable_ue8m0_cast=True), calls, gpu),
+    )
+    from deep_gemm import _dense
+
+    long = lambda: _dense.gemm("nt", a, b, d, None, None, None, None)  # noqa: E731
+    report("fp8_gemm_nt without the bridge", time_calls(long, calls, gpu))
+    left, right, out, counts = grouped(4, 64 if gpu else 4, n, k, device)
+    masked = deep_gemm.m_grouped_fp8_gemm_nt_masked
+    report("masked", time_calls(lambda: masked(left, right, out, counts, 64), calls, gpu))
+
+
+if __name__ == "__main__":
+    main()
