@@ -307,6 +307,7 @@ int bench_run_gpu(struct bench *bench, dg_context *context)
     if (status == CLI_OK)
         status = bench->settings->tune    ? bench_gpu_tune(&all)
                  : bench->settings->sweep ? bench_gpu_sweep(&all)
+                 : bench->settings->chain ? bench_gpu_chain(&all)
                                           : bench_all(&all);
     if (all.gpu.cuda) {
         cli_cublaslt_close(&all.lt, &all.gpu);

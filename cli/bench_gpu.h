@@ -72,5 +72,7 @@ dg_status bench_entry_prepare(struct bench_entry *entry);
 int bench_gpu_tune(struct bench_gpu *all);
 // bench_sweep.c: the time of each shape over a range of m, settings->sweep.
 int bench_gpu_sweep(struct bench_gpu *all);
+// bench_chain.c: all problems in a chain, launched plainly and early.
+int bench_gpu_chain(struct bench_gpu *all);
 
 #endif

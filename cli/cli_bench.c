@@ -21,6 +21,8 @@ static const struct cli_option options[] = {
      "GPU: time every candidate plan; writes a table for $DG_TUNING_FILE"},
     {"sweep", CLI_TEXT, offsetof(struct bench_settings, sweep), "RANGE",
      "GPU: time each shape over m=FIRST..LAST[:STEP]"},
+    {"chain", CLI_FLAG, offsetof(struct bench_settings, chain), NULL,
+     "GPU: all problems in a row, launched plainly and early"},
     {"csv", CLI_TEXT, offsetof(struct bench_settings, csv), "FILE",
      "also write the rows as CSV; with --tune a row for each candidate"},
     {"json", CLI_FLAG, offsetof(struct bench_settings, json), NULL,
@@ -63,8 +65,8 @@ static int run_on_executor(struct bench *bench)
     const bool is_gpu = cli_context_is_gpu(context);
     const int status = is_gpu ? bench_run_gpu(bench, context) : CLI_OK;
     dg_context_destroy(context);
-    if (!is_gpu && (settings->tune || settings->sweep))
-        return cli_error(bench->command, CLI_USAGE, "--tune and --sweep are for a GPU");
+    if (!is_gpu && (settings->tune || settings->sweep || settings->chain))
+        return cli_error(bench->command, CLI_USAGE, "--tune, --sweep and --chain are for a GPU");
     return is_gpu ? status : bench_run_cpu(bench);
 }
 
@@ -136,7 +138,9 @@ const struct cli_command cli_bench = {
         "and\n"
         "sets the library's own choice (with no table) beside the best.  --sweep times many m of "
         "a\n"
-        "shape, all in turn; `step` is the time over that of the m before.",
+        "shape, all in turn; `step` is the time over that of the m before.  --chain times a graph "
+        "of\n"
+        "the problems one after the other, with and without programmatic dependent launch.",
     .options = options,
     .main = bench_main,
 };

@@ -292,10 +292,14 @@ struct dg_gemm_options {
 
 enum {
     /* Launch with programmatic dependent launch: the kernel may start before the previous kernel of
-       the stream has ended, and waits for it before it reads anything but (with the next flag) B. */
+       the stream has ended, and waits for it before it reads anything but (with the next flag) B's
+       values, and before it writes.  It lets the next kernel start early likewise. */
     DG_GEMM_PDL = 1,
-    /* With DG_GEMM_PDL: B's values and scales are not written by the previous kernel of the stream, so
-       they are fetched before the wait. */
+    /* With DG_GEMM_PDL: B's values are fetched before the wait.  The condition: they were complete
+       before the last kernel of the stream that was launched without early start, which is true of
+       weights.  It is not enough that the kernel just before this one does not write them, as that
+       one may itself have started before its predecessor ended.  A B that needs a workspace is
+       fetched after the wait all the same. */
     DG_GEMM_PDL_PREFETCH_B = 2,
     /* Row i's bits do not depend on m.  Costs speed at small m. */
     DG_GEMM_BATCH_INVARIANT = 4

@@ -63,6 +63,10 @@ def test_mqa_logits():
     run("test_gpu_mqa", scale=0.03)
 
 
+def test_chains_of_early_launches():
+    run("test_gpu_chain", scale=0.5)
+
+
 def test_nan_and_inf():
     run("test_gpu_nonfinite")
 

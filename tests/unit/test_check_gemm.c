@@ -499,6 +499,23 @@ static void test_flags_are_passed_on(void)
     CHECK(recorded.gemm.flags == 7, "0x%x", (unsigned)recorded.gemm.flags);
 }
 
+static void test_flags_of_the_context_are_added(void)
+{
+    struct call t = good_nt();
+    struct dg_context_options options = DG_CONTEXT_OPTIONS;
+    dg_context *const plain = context;
+    options.gemm_flags = DG_GEMM_PDL;
+    CHECK(dg_context_open(&context, &recorder_backend, &options) == DG_OK, "%s", dg_last_error());
+    CHECK(run(&t) == DG_OK && recorded.gemm.flags == DG_GEMM_PDL, "without options: 0x%x",
+          (unsigned)recorded.gemm.flags);
+    t.has_options = true;
+    t.options.flags = DG_GEMM_BATCH_INVARIANT;
+    CHECK(run(&t) == DG_OK && recorded.gemm.flags == (DG_GEMM_PDL | DG_GEMM_BATCH_INVARIANT),
+          "with options: 0x%x", (unsigned)recorded.gemm.flags);
+    dg_context_destroy(context);
+    context = plain;
+}
+
 static void test_options_of_other_versions(void)
 {
     struct call t = good_nt();
@@ -550,6 +567,7 @@ int main(void)
     RUN(test_empty_calls_do_nothing);
     RUN(test_k_of_zero_fills);
     RUN(test_flags_are_passed_on);
+    RUN(test_flags_of_the_context_are_added);
     RUN(test_options_of_other_versions);
     dg_context_destroy(context);
     return harness_end();
