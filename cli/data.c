@@ -379,10 +379,12 @@ dg_status cli_call(dg_context *context, const struct dg_problem *problem,
         [DG_OP_FP8_GEMM_TN] = dg_fp8_gemm_tn,
         [DG_OP_FP8_GEMM_TT] = dg_fp8_gemm_tt,
     };
+    struct dg_gemm_options with_flags = options ? *options : DG_GEMM_OPTIONS;
     if (cli_kind(problem) != CLI_DENSE)
         return cli_grouped_call(context, problem, operands, options, stream);
+    with_flags.flags |= problem->invariant ? DG_GEMM_BATCH_INVARIANT : 0;
     return functions[problem->op](context, &operands->a, &operands->b, &operands->d,
-                                  operands->c.data ? &operands->c : NULL, options, stream);
+                                  operands->c.data ? &operands->c : NULL, &with_flags, stream);
 }
 
 double cli_operations(const struct dg_problem *p)

@@ -558,6 +558,7 @@ DG_API dg_status dg_dequantize(dg_context *context, const struct dg_scaled *q,
  *   sfa_layout=k|mn          which dimension of A's scales has stride 1: k is row-major   (k)
  *   sfb_layout=k|mn          the same for B's                       (k)
  *   a=k|mn  b=k|mn           which dimension of the values has stride 1  (as the name's letters say)
+ *   invariant=0|1            1: row i's bits do not depend on m          (0)
  *   lda= ldb= ldd=           stride of the other dimension, elements     (no gap, and no less)
  *
  * m, n and k are required; each key comes once, in any order.  Grouped problems:
@@ -611,6 +612,7 @@ struct dg_problem {
     int32_t sfb_block_n; /* 128 or 1 */
     dg_major a_major, b_major;
     dg_major sfa_major, sfb_major;
+    int32_t invariant; /* 1: row i's bits do not depend on m (DG_GEMM_BATCH_INVARIANT) */
     /* Grouped problems only.  Masked ones have max_m in m. */
     dg_group_layout layout;
     int32_t alignment;

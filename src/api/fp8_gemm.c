@@ -191,6 +191,7 @@ static dg_status gemm(dg_op op, dg_context *context, const struct dg_scaled *a,
     DG_TRY(check_output(d, &operands));
     DG_TRY(check_addend(c, d, &operands, &c_mode));
     describe(op, &operands, c_mode, &problem);
+    problem.invariant = ((options.flags | context->gemm_flags) & DG_GEMM_BATCH_INVARIANT) != 0;
     return run(context, &problem, &operands, &options, stream);
 }
 

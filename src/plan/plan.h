@@ -25,6 +25,10 @@ struct dg_sm90_config {
     int32_t math_groups;          // warpgroups that multiply
     int32_t cluster_m, cluster_n; // CTAs of a cluster along m (share B) and along n (share A)
     int32_t d_buffers;            // 2 KB buffers of a math warp on the way to D
+    // 0: the tiled kernel.  Else the split one, for problems of one wave: CTAs of a cluster that divide k, ...
+    int32_t split;
+    int32_t stage_blocks; // ... k-blocks of a slot, and
+    int32_t k_groups;     // sets of math warpgroups that take turns at the slots
 };
 
 struct dg_plan {

@@ -65,6 +65,8 @@ static dg_status check_choices(const struct dg_problem *p)
         return dg_fail(DG_INVALID_ARGUMENT,
                        "c_mode = %d: must be DG_C_NONE, DG_C_SEPARATE or DG_C_IN_PLACE",
                        (int)p->c_mode);
+    if (p->invariant != 0 && p->invariant != 1)
+        return dg_fail(DG_INVALID_ARGUMENT, "invariant = %d: must be 0 or 1", (int)p->invariant);
     if (p->sf_type != DG_F32 && p->sf_type != DG_UE8M0X4)
         return dg_fail(DG_INVALID_ARGUMENT, "sf_type = %s: must be f32 or ue8m0x4",
                        dg_type_name(p->sf_type));
@@ -204,6 +206,7 @@ dg_status dg_problem_complete(const struct dg_problem *problem, struct dg_proble
     p.a_major = problem->a_major, p.b_major = problem->b_major;
     DG_TRY(check_sizes(&p));
     p.sfa_major = problem->sfa_major, p.sfb_major = problem->sfb_major;
+    p.invariant = problem->invariant;
     DG_TRY(check_choices(&p));
     DG_TRY(complete_groups(problem, kind, &p));
     if (problem->op == DG_OP_FP8_K_GROUPED &&

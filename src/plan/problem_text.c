@@ -33,6 +33,7 @@ static const struct word sf_words[] = {{"fp32", DG_F32}, {"ue8m0", DG_UE8M0X4}, 
 static const struct word major_words[] = {{"k", DG_K_MAJOR}, {"mn", DG_MN_MAJOR}, {0}};
 
 static const struct word layout_words[] = {{"index", DG_GROUP_INDEX}, {"ends", DG_GROUP_ENDS}, {0}};
+static const struct word flag_words[] = {{"0", 0}, {"1", 1}, {0}};
 static const struct word number_words[] = {{0}}; // a number of 32 bits
 static const struct word rows_words[] = {{"zipf", DG_ROWS_ZIPF}, {"hot", DG_ROWS_HOT}, {0}};
 
@@ -68,6 +69,7 @@ static const struct key keys[] = {
     KEY("sfb_layout", sfb_major, major_words, 0, ANY),
     KEY("a", a_major, major_words, 0, ANY),
     KEY("b", b_major, major_words, 0, ANY),
+    KEY("invariant", invariant, flag_words, 0, DENSE),
     KEY("lda", lda, NULL, 0, ANY),
     KEY("ldb", ldb, NULL, 0, ANY),
     KEY("ldd", ldd, NULL, 0, ANY),

@@ -34,7 +34,8 @@ static struct dg_problem problem_for(const struct dg_sm90_kernel *kernel)
     p.op = DG_OP_FP8_GEMM_NT;
     p.m = (c->cluster_m + 1) * c->block_m + 13;
     p.n = (c->cluster_n + 1) * c->block_n + 21;
-    p.k = 128 * c->num_stages + 40;
+    p.k = c->split ? 128 * (c->num_stages + 3) * c->stage_blocks * c->split : 128 * c->num_stages;
+    p.k += kernel->d_fp32 ? 0 : 40;
     p.lda = p.ldb = (p.k + 15) / 16 * 16;
     p.ldd = (p.n + 7) / 8 * 8;
     p.d_type = kernel->d_fp32 ? DG_F32 : DG_BF16;
@@ -57,6 +58,10 @@ static dg_status plan_with(const struct dg_sm90_config *c, const struct dg_probl
     const int64_t most = units < TILES_AT_ONCE ? units : TILES_AT_ONCE;
     DG_TRY(dg_plan_make(dg_sm90_plan, problem, &device, plan));
     plan->sm90 = *c;
+    if (c->split) { // its CTAs have one tile, or a share of one, each
+        plan->num_ctas = (int32_t)(units * c->split);
+        return DG_OK;
+    }
     plan->num_ctas = (int32_t)(most * c->cluster_m * c->cluster_n);
     plan->band = units > 4 ? 2 : 1;
     return DG_OK;

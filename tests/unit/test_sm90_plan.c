@@ -28,8 +28,12 @@ static dg_status add_plan(const struct dg_problem *problem, const struct dg_devi
     char grid[32];
     DG_TRY(dg_plan_make(dg_sm90_plan, problem, device, &plan));
     snprintf(grid, sizeof grid, "%d/%d", plan.num_ctas, plan.band);
-    dg_strbuf_add(text, " | %3dx%-3d %dx%d %7s", plan.sm90.block_m, plan.sm90.block_n,
-                  plan.sm90.cluster_m, plan.sm90.cluster_n, grid);
+    if (plan.sm90.split)
+        dg_strbuf_add(text, " | %3dx%-3d  /%d %7s", plan.sm90.block_m, plan.sm90.block_n,
+                      plan.sm90.split, grid);
+    else
+        dg_strbuf_add(text, " | %3dx%-3d %dx%d %7s", plan.sm90.block_m, plan.sm90.block_n,
+                      plan.sm90.cluster_m, plan.sm90.cluster_n, grid);
     return DG_OK;
 }
 
@@ -67,7 +71,7 @@ static dg_status add_all(struct dg_strbuf *text)
                                         "bench/shapes/deepseek-v3-1d1d.txt",
                                         "bench/shapes/other-models-dense.txt"};
     dg_strbuf_add(text,
-                  "# tile, cluster, CTAs / band of the plan for each device; written by "
+                  "# tile, cluster or division of k, CTAs / band of the plan for each device; written by "
                   "test_sm90_plan --update\n#%-77s",
                   " problem");
     for (int i = 0; i < NUM_DEVICES; i++)
@@ -152,6 +156,7 @@ static struct dg_problem draw_problem(uint64_t seed)
     p.lda = (p.a_major == DG_K_MAJOR ? p.k : p.m) + random_range(&state, 0, 17);
     p.ldb = (p.b_major == DG_K_MAJOR ? p.k : p.n) + random_range(&state, 0, 17);
     p.ldd = p.n + random_range(&state, 0, 9);
+    p.invariant = random_range(&state, 0, 4) == 0;
     if (dg_problem_complete(&p, &complete) != DG_OK)
         printf("Bail out! %s\n", dg_last_error()), exit(1);
     return complete;
@@ -169,6 +174,19 @@ static struct dg_device draw_device(uint64_t seed)
     return device;
 }
 
+// The split kernel: all CTAs at once.
+static const char *judge_split_grid(const struct dg_problem *p, const struct dg_device *device,
+                                    const struct dg_plan *plan)
+{
+    const struct dg_sm90_config *c = &plan->sm90;
+    const int64_t tiles = ceil_div(p->m, c->block_m) * ceil_div(p->n, c->block_n);
+    if (p->invariant && c->split * c->k_groups > 1)
+        return "k is divided";
+    if (plan->num_ctas > device->num_sms)
+        return "number of CTAs";
+    return plan->num_ctas == tiles * c->split ? NULL : "CTAs without work";
+}
+
 static const char *judge_grid(const struct dg_problem *p, const struct dg_device *device,
                               const struct dg_plan *plan)
 {
@@ -176,6 +194,8 @@ static const char *judge_grid(const struct dg_problem *p, const struct dg_device
     const int32_t cluster = c->cluster_m * c->cluster_n;
     const int64_t units_m = ceil_div(ceil_div(p->m, c->block_m), c->cluster_m);
     const int64_t units_n = ceil_div(ceil_div(p->n, c->block_n), c->cluster_n);
+    if (c->split)
+        return judge_split_grid(p, device, plan);
     if (plan->num_ctas < 1 || plan->num_ctas > device->num_sms)
         return "number of CTAs";
     if (plan->num_ctas % cluster)
@@ -224,7 +244,7 @@ static const char *judge_why(const struct dg_problem *p, const struct dg_device 
     const struct dg_sm90_winner *w = dg_sm90_winner(p, device);
     const struct dg_sm90_config *c = &plan->sm90;
     const bool is_winner = w && w->block_m == c->block_m && w->block_n == c->block_n &&
-                           w->cluster_m == c->cluster_m && w->cluster_n == c->cluster_n;
+                           w->cluster_n == c->cluster_n && w->split == c->split;
     return !strstr(plan->why, "winner") || is_winner ? NULL : "says that it is a winner";
 }
 
@@ -291,17 +311,20 @@ static void test_listed_kernels_fit_the_hardware(void)
     for (int i = 0; i < num_kernels; i++) {
         const struct dg_sm90_kernel *kernel = &kernels[i];
         const struct dg_sm90_config *c = &kernel->config;
-        const int32_t halves = c->block_m / (64 * c->math_groups);
+        const int32_t turns = c->split ? c->k_groups : 1;
+        const int32_t halves = c->block_m * turns / (64 * c->math_groups);
         char text[160];
         dg_sm90_kernel_text(kernel, text, sizeof text);
         CHECK(dg_sm90_smem_bytes(kernel) <= devices[0].smem_bytes, "%s: %d bytes of shared memory",
               text, dg_sm90_smem_bytes(kernel));
-        CHECK(c->block_m == 64 * c->math_groups * halves && halves >= 1 && halves <= 2, "%s", text);
+        CHECK(c->block_m * turns == 64 * c->math_groups * halves, "%s", text);
+        CHECK(halves >= 1 && halves <= (c->split ? 1 : 2), "%s", text);
+        CHECK(!c->split || (c->num_stages % turns == 0 && c->num_stages > turns), "%s", text);
         CHECK(c->block_n % 8 == 0 && c->block_n <= 256 && c->num_stages >= 2, "%s", text);
         CHECK(c->math_groups >= 1 && c->math_groups <= 3 && c->d_buffers >= 1, "%s", text);
         // Accumulators and one more set of products in registers.
-        CHECK((halves + 1) * c->block_n / 2 <= 224, "%s: %d accumulators", text,
-              (halves + 1) * c->block_n / 2);
+        const int32_t sets = c->split ? 1 + c->stage_blocks : halves + 1;
+        CHECK(sets * c->block_n / 2 <= 224, "%s: %d accumulators", text, sets * c->block_n / 2);
         const int32_t columns = dg_sm90_d_columns(kernel);
         CHECK(columns * (kernel->d_fp32 ? 4 : 2) * 16 <= 2048, "%s: buffer of D", text);
         CHECK(!kernel->d_fp32 || c->block_n % columns == 0, "%s: FP32 pieces overlap", text);

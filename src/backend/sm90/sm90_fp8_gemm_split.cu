@@ -21,27 +21,22 @@
 #ifndef DG_K_GROUPS
 #error "DG_K_GROUPS: sets of math warpgroups that take turns at the slots; divides DG_NUM_STAGES"
 #endif
-#ifndef DG_N_GROUPS
-#error "DG_N_GROUPS: math warpgroups side by side along n"
-#endif
 #ifndef DG_SPLIT
 #error "DG_SPLIT: CTAs of a cluster, which divide k: 1 to 8"
 #endif
 
-#define DG_WARP_N (DG_BLOCK_N / DG_N_GROUPS)
+#define DG_WARP_N DG_BLOCK_N
 #define DG_SCALE_WARPS 2
 #include "sm90_scales.cuh"
 #include "sm90_store.cuh"
 
 enum {
     BLOCK_K = 128,
-    M_GROUPS = DG_BLOCK_M / 64,
-    TILE_GROUPS = M_GROUPS * DG_N_GROUPS, // math warpgroups that cover a tile
+    TILE_GROUPS = DG_BLOCK_M / 64, // math warpgroups that cover a tile
     MATH_GROUPS = TILE_GROUPS * DG_K_GROUPS,
     THREADS = 128 * (MATH_GROUPS + 1),
     PARTS = DG_SPLIT * DG_K_GROUPS,
-    // A tile is STRIPS strips of 16 rows by DG_WARP_N, each one warp's in every part; a part gathers up to
-    // MOST_GATHERED of them.
+    // A tile is STRIPS strips of 16 rows, each one warp's in every part; a part gathers up to MOST_GATHERED of them.
     STRIPS = 4 * TILE_GROUPS,
     MOST_GATHERED = (STRIPS + PARTS - 1) / PARTS,
     SUMS_BYTES = ACC * 4 * 32, // what a warp sends: [accumulators / 4][lane][4]
@@ -51,7 +46,7 @@ enum {
     A_BYTES = DG_BLOCK_M * BLOCK_K,
     B_BYTES = DG_BLOCK_N * BLOCK_K,
     SFA_BYTES = DG_BLOCK_M * 4,
-    SCALE_BYTES = SFA_BYTES + DG_N_GROUPS * SFB_COUNT * 4,
+    SCALE_BYTES = SFA_BYTES + SFB_COUNT * 4,
     B_AT = DG_NUM_STAGES * DG_STAGE_BLOCKS * A_BYTES,
     D_AT = B_AT + DG_NUM_STAGES * DG_STAGE_BLOCKS * B_BYTES,
     SUMS_AT = D_AT + MATH_GROUPS * 4 * DG_D_BUFFERS * D_BUFFER_BYTES,
@@ -140,6 +135,7 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, const
 {
     const int thread = threadIdx.x - (THREADS - SCALE_THREADS);
     const u32 *sfa = (const u32 *)args->sfa + (work->m0 + thread) * args->sfa_row_stride;
+    const u32 *sfb = (const u32 *)args->sfb + (work->n0 / 128 + thread) * args->sfb_row_stride;
     for (int i = 0; i < work->count + SCALE_LAG; i++) {
         if (i < work->count)
             dg_mbarrier_wait(smem + EMPTY_AT + slot_of(i) * 8, parity_of(i) ^ 1);
@@ -152,14 +148,8 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, const
                 break;
             load_column(scales, 4, sfa + column * args->sfa_k_stride, args->sfa_row_stride, DG_BLOCK_M,
                         is_inside ? args->m - work->m0 : 0, thread);
-#pragma unroll
-            for (int group = 0; group < DG_N_GROUPS; group++) {
-                const int row = (work->n0 + group * DG_WARP_N) / 128;
-                load_column(scales + SFA_BYTES + group * SFB_COUNT * 4, 4,
-                            (const u32 *)args->sfb + (row + thread) * args->sfb_row_stride +
-                                column * args->sfb_k_stride,
-                            args->sfb_row_stride, SFB_COUNT, is_inside ? args->sfb_rows - row : 0, thread);
-            }
+            load_column(scales + SFA_BYTES, 4, sfb + column * args->sfb_k_stride, args->sfb_row_stride, SFB_COUNT,
+                        is_inside ? args->sfb_rows - work->n0 / 128 : 0, thread);
         }
         dg_cp_async_commit_group();
         dg_cp_async_wait_group(SCALE_LAG);
@@ -170,12 +160,6 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, const
 }
 
 // ---- math groups ----
-
-// The first row of a strip within its tile.
-DG_DEVICE int row_of(int strip)
-{
-    return strip / 4 % M_GROUPS * 64 + strip % 4 * 16;
-}
 
 // The scales of one k-block that a thread needs, multiplied: for its two rows, and each 128-column block of B's
 // scales that a strip can touch.
@@ -200,7 +184,7 @@ DG_DEVICE void promote(float *total, const float *part, const struct scales *sca
 {
     float scale[2];
 #pragma unroll
-    for (int column = 0; column < DG_WARP_N; column += 8) {
+    for (int column = 0; column < DG_BLOCK_N; column += 8) {
         if (column % OFFSET_STEP == 0)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
@@ -217,13 +201,13 @@ DG_DEVICE void promote(float *total, const float *part, const struct scales *sca
 }
 
 // Waits for a filling and reads its scales.
-DG_DEVICE void enter_slot(u32 smem, const struct work *work, int i, int row, int n_group, struct scales *scales)
+DG_DEVICE void enter_slot(u32 smem, const struct work *work, int i, int row, struct scales *scales)
 {
     const u32 at = smem + SCALE_AT + slot_of(i) * DG_STAGE_BLOCKS * SCALE_BYTES;
     dg_mbarrier_wait(smem + FULL_AT + slot_of(i) * 8, parity_of(i));
 #pragma unroll
     for (int j = 0; j < DG_STAGE_BLOCKS; j++)
-        scales[j] = read_scales(at + j * SCALE_BYTES + row * 4, at + j * SCALE_BYTES + SFA_BYTES + n_group * SFB_COUNT * 4,
+        scales[j] = read_scales(at + j * SCALE_BYTES + row * 4, at + j * SCALE_BYTES + SFA_BYTES,
                                 work->first_block + i * DG_STAGE_BLOCKS + j);
 }
 
@@ -231,16 +215,15 @@ DG_DEVICE void enter_slot(u32 smem, const struct work *work, int i, int row, int
 // tensor cores work.
 DG_DEVICE void multiply(u32 smem, const struct work *work, int k_group, int strip, float *total)
 {
-    const int m_group = strip / 4 % M_GROUPS, n_group = strip / 4 / M_GROUPS;
-    const int row = row_of(strip) + threadIdx.x % 32 / 4;
-    const int offset = (work->n0 + n_group * DG_WARP_N) % 128;
+    const int row = strip * 16 + threadIdx.x % 32 / 4;
+    const int offset = work->n0 % 128;
     struct scales now[DG_STAGE_BLOCKS], next[DG_STAGE_BLOCKS];
     if (k_group < work->count)
-        enter_slot(smem, work, k_group, row, n_group, now);
+        enter_slot(smem, work, k_group, row, now);
 #pragma unroll 1
     for (int i = k_group; i < work->count; i += DG_K_GROUPS) {
-        const u32 a = smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES + m_group * 64 * BLOCK_K;
-        const u32 b = smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES + n_group * DG_WARP_N * BLOCK_K;
+        const u32 a = smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES + strip / 4 * (64 * BLOCK_K);
+        const u32 b = smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES;
         float part[DG_STAGE_BLOCKS][ACC];
         dg_wgmma_fence();
 #pragma unroll
@@ -250,7 +233,7 @@ DG_DEVICE void multiply(u32 smem, const struct work *work, int k_group, int stri
                 dg_wgmma(part[j], a + j * work->rows * BLOCK_K + k * 32, b + j * B_BYTES + k * 32, k != 0);
         dg_wgmma_commit_group();
         if (i + DG_K_GROUPS < work->count)
-            enter_slot(smem, work, i + DG_K_GROUPS, row, n_group, next);
+            enter_slot(smem, work, i + DG_K_GROUPS, row, next);
 #pragma unroll
         for (int j = 0; j < DG_STAGE_BLOCKS; j++)
             dg_wgmma_wait(part[j]);
@@ -279,7 +262,7 @@ DG_DEVICE u32 expected_bytes(int rank, int rows)
 {
     u32 bytes = 0;
     for (int strip = 0; strip < STRIPS; strip++)
-        if (strip % PARTS / DG_K_GROUPS == rank && row_of(strip) < rows)
+        if (strip % PARTS / DG_K_GROUPS == rank && strip * 16 < rows)
             bytes += (PARTS - 1) * SUMS_BYTES;
     return bytes;
 }
@@ -380,7 +363,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         multiply(smem, &work, k_group, strip, total);
         if (DG_SPLIT > 1)
             dg_barrier_cluster_wait(); // all CTAs of the cluster have started
-        const int is_wanted = row_of(strip) < work.rows;
+        const int is_wanted = strip * 16 < work.rows;
         if (is_wanted && strip % PARTS != part)
             send_sums(smem, strip, part, total);
         if (DG_SPLIT == 1 && PARTS > 1)
@@ -390,7 +373,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 gather_sums(smem, strip, total);
             dg_griddepcontrol_wait();
             store_rows(total, &args, &maps.d, smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES), 0,
-                       work.m0 + row_of(strip), work.n0 + strip / 4 / M_GROUPS * DG_WARP_N);
+                       work.m0 + strip * 16, work.n0);
             dg_bulk_wait_group_read(0); // the buffers must outlive their stores
         }
     }

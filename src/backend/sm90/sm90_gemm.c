@@ -7,6 +7,7 @@
 #include "backend/sm90/sm90_gemm.h"
 
 #include "backend/sm90/sm90_args.h"
+#include "backend/sm90/sm90_cost.h"
 #include "backend/sm90/sm90_plan.h"
 #include "base/hash.h"
 #include "cuda/launch.h"
@@ -75,6 +76,33 @@ static int64_t map_stride(int64_t stride_bytes, int64_t rows)
     return rows > 1 ? stride_bytes : (stride_bytes + 15) / 16 * 16 + 16;
 }
 
+// The boxes of A or B: `rows` of a k-block, or of all k-blocks of a slot of the split kernel where k is whole
+// blocks.
+static dg_status map_values(struct dg_sm90_state *state, const char *name,
+                            const struct dg_matrix_view *view, int64_t rows, int64_t k,
+                            const struct dg_sm90_config *c, uint32_t box_rows,
+                            struct dg_tensor_map *map)
+{
+    const int64_t row_bytes = map_stride(view->row_stride, rows);
+    struct dg_tensor_map_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.data = view->data;
+    desc.shape[0] = (uint64_t)k, desc.shape[1] = (uint64_t)rows;
+    desc.stride_bytes[0] = (uint64_t)row_bytes;
+    desc.box[0] = 128, desc.box[1] = box_rows;
+    desc.rank = 2;
+    if (c->split && k % 128 == 0) { // [k block][row][128 bytes]
+        desc.shape[0] = 128, desc.shape[2] = (uint64_t)(k / 128);
+        desc.stride_bytes[1] = 128;
+        desc.box[2] = (uint32_t)c->stage_blocks;
+        desc.rank = 3;
+    }
+    desc.type = CU_TENSOR_MAP_DATA_TYPE_UINT8;
+    desc.swizzle = CU_TENSOR_MAP_SWIZZLE_128B;
+    desc.l2_promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+    return dg_cuda_tensor_map_encode(state->context.cuda, name, &desc, (CUtensorMap *)map);
+}
+
 struct scale_maps {
     int64_t a_bytes, b_bytes; // strides of the maps
     int64_t columns;          // words along k
@@ -106,7 +134,7 @@ static dg_status map_scales(struct dg_sm90_state *state, const struct dg_problem
     const CUtensorMapSwizzle plain = CU_TENSOR_MAP_SWIZZLE_NONE;
     const int64_t rows_b = (p->n + 127) / 128;
     DG_TRY(make_map(state, "a.scales", args->sfa.data, type, p->m, scales->columns, scales->a_bytes,
-                    (uint32_t)kernel->config.block_m, 1, plain, &maps->sfa));
+                    (uint32_t)dg_sm90_tile_rows(&kernel->config, p->m), 1, plain, &maps->sfa));
     if (p->sfb_block_n == 1)
         return make_map(state, "b.scales", args->sfb.data, type, p->n, scales->columns,
                         scales->b_bytes, (uint32_t)kernel->config.block_n, 1, plain, &maps->sfb);
@@ -227,7 +255,8 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
                       const struct dg_gemm_args *args, struct dg_sm90_gemm_args *out)
 {
     const struct dg_sm90_config *c = &plan->sm90;
-    const int64_t rows_m = (int64_t)c->block_m * c->cluster_m,
+    const int32_t tile_rows = dg_sm90_tile_rows(c, p->m);
+    const int64_t rows_m = (int64_t)tile_rows * c->cluster_m,
                   rows_n = (int64_t)c->block_n * c->cluster_n;
     const int64_t element = p->d_type == DG_F32 ? 4 : 2;
     // TMA writes whole 16-byte units: the last of a row must not reach into the gap after it.
@@ -324,6 +353,8 @@ static dg_status prepare_gemm(struct dg_sm90_state *state, const struct dg_probl
     struct dg_plan other = *plan;
     struct dg_sm90_kernel kernel = dg_sm90_kernel_of(problem, plan);
     const int hopes_for_tma = kernel.scales_tma;
+    if (plan->sm90.split)
+        return get_kernel(state, &kernel, &found);
     expect_scales(problem, &by_tma, &any_layout);
     kernel.scales_tma = 1;
     if (by_tma)
@@ -396,16 +427,15 @@ static dg_status build_launch(struct dg_sm90_state *state, const struct dg_probl
     struct dg_plan chosen = *given_plan;
     const struct dg_plan *plan = &chosen;
     const struct dg_sm90_config *c = &plan->sm90;
-    const CUtensorMapDataType bytes = CU_TENSOR_MAP_DATA_TYPE_UINT8;
     struct dg_gemm_args args = *given;
-    struct scale_maps scales;
+    struct scale_maps scales = {0};
     struct dg_jit_kernel found;
     struct dg_sm90_kernel kernel = dg_sm90_kernel_of(p, plan);
 
     DG_TRY(check_alignment("a.values", &args.a, plan->repack_a));
     DG_TRY(check_alignment("b.values", &args.b, plan->repack_b));
     DG_TRY(check_pointers(state, &args));
-    kernel.scales_tma = scales_fit_tma(p, &args, &scales);
+    kernel.scales_tma = !c->split && scales_fit_tma(p, &args, &scales);
     if (dg_sm90_kernel_of(p, plan).scales_tma && !kernel.scales_tma) {
         DG_TRY(plan_any_layout(state, p, &chosen));
         kernel.config = chosen.sm90;
@@ -419,16 +449,14 @@ static dg_status build_launch(struct dg_sm90_state *state, const struct dg_probl
         DG_TRY(map_d(state, p, &kernel, &args, &launch->maps));
     if (plan->workspace_bytes)
         DG_TRY(repack_operands(state, p, plan, &args));
-    DG_TRY(make_map(state, "a.values", args.a.data, bytes, p->k, p->m,
-                    map_stride(args.a.row_stride, p->m), 128, (uint32_t)(c->block_m / c->cluster_n),
-                    CU_TENSOR_MAP_SWIZZLE_128B, &launch->maps.a));
-    DG_TRY(make_map(state, "b.values", args.b.data, bytes, p->k, p->n,
-                    map_stride(args.b.row_stride, p->n), 128, (uint32_t)(c->block_n / c->cluster_m),
-                    CU_TENSOR_MAP_SWIZZLE_128B, &launch->maps.b));
+    DG_TRY(map_values(state, "a.values", &args.a, p->m, p->k, c,
+                      (uint32_t)(launch->args.tile_rows / c->cluster_n), &launch->maps.a));
+    DG_TRY(map_values(state, "b.values", &args.b, p->n, p->k, c,
+                      (uint32_t)(c->block_n / c->cluster_m), &launch->maps.b));
     launch->function = found.function;
     launch->num_ctas = (uint32_t)plan->num_ctas;
     launch->num_threads = (uint32_t)(128 * (c->math_groups + 1));
-    launch->cluster = (uint32_t)(c->cluster_m * c->cluster_n);
+    launch->cluster = (uint32_t)(c->split ? c->split : c->cluster_m * c->cluster_n);
     launch->smem_bytes = (uint32_t)found.smem_bytes;
     return DG_OK;
 }

@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-// ---- sizes, mirrored from sm90_fp8_gemm.cu ----
+// ---- sizes, mirrored from the kernels ----
 
 int32_t dg_sm90_d_columns(const struct dg_sm90_kernel *kernel)
 {
@@ -26,9 +26,28 @@ int32_t dg_sm90_sfb_rows(const struct dg_sm90_kernel *kernel)
     return (128 - step + n - 1) / 128 + 1;
 }
 
+int32_t dg_sm90_parts(const struct dg_sm90_config *config)
+{
+    return config->split ? config->split * config->k_groups : 1;
+}
+
+static int32_t split_smem_bytes(const struct dg_sm90_kernel *kernel)
+{
+    const struct dg_sm90_config *c = &kernel->config;
+    const int32_t parts = dg_sm90_parts(c), strips = c->block_m / 16;
+    const int32_t gathered = c->k_groups * ((strips + parts - 1) / parts) * (parts - 1);
+    const int32_t block =
+        (c->block_m + c->block_n) * 128 + (c->block_m + dg_sm90_sfb_rows(kernel)) * 4;
+    const int32_t slots = c->num_stages * c->stage_blocks * block;
+    const int32_t sums = gathered * c->block_n * 64;
+    return slots + c->math_groups * 4 * c->d_buffers * 2048 + sums + 8 + c->num_stages * 16 + 8;
+}
+
 int32_t dg_sm90_smem_bytes(const struct dg_sm90_kernel *kernel)
 {
     const struct dg_sm90_config *c = &kernel->config;
+    if (c->split)
+        return split_smem_bytes(kernel);
     const int32_t sfb = kernel->sfb_block_n == 1 ? c->block_n * 4 : dg_sm90_sfb_rows(kernel) * 16;
     const int32_t slot =
         (c->block_m + c->block_n) * 128 + c->block_m * 4 + (sfb + 127) / 128 * 128 + 16;
@@ -89,11 +108,14 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
         {"DG_SF_PACKED", kernel->sf_packed},
         {"DG_D_FP32", kernel->d_fp32},
         {"DG_SCALES_TMA", kernel->scales_tma},
+        {"DG_SPLIT", c->split},
+        {"DG_STAGE_BLOCKS", c->stage_blocks},
+        {"DG_K_GROUPS", c->k_groups},
         {"DG_MATH_REGISTERS", is_wide ? 240 : 232},
         {"DG_LOAD_REGISTERS", is_wide ? 24 : 40},
     };
     request->name = kernel->sfb_block_n == 1 ? "sm90_fp8_gemm_1d1d" : "sm90_fp8_gemm_1d2d";
-    request->file = "sm90_fp8_gemm.cu";
+    request->file = c->split ? "sm90_fp8_gemm_split.cu" : "sm90_fp8_gemm.cu";
     request->arch = 90;
     request->smem_bytes = dg_sm90_smem_bytes(kernel);
     for (size_t i = 0; i < sizeof defines / sizeof *defines; i++)
@@ -104,8 +126,12 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
 
 void dg_sm90_config_text(const struct dg_sm90_config *c, char *text, size_t capacity)
 {
-    snprintf(text, capacity, "%dx%d stages=%d groups=%d cluster=%dx%d", c->block_m, c->block_n,
-             c->num_stages, c->math_groups, c->cluster_m, c->cluster_n);
+    if (c->split)
+        snprintf(text, capacity, "%dx%d stages=%dx%d k_groups=%d split=%d", c->block_m, c->block_n,
+                 c->num_stages, c->stage_blocks, c->k_groups, c->split);
+    else
+        snprintf(text, capacity, "%dx%d stages=%d groups=%d cluster=%dx%d", c->block_m, c->block_n,
+                 c->num_stages, c->math_groups, c->cluster_m, c->cluster_n);
 }
 
 void dg_sm90_kernel_text(const struct dg_sm90_kernel *kernel, char *text, size_t capacity)
@@ -114,5 +140,6 @@ void dg_sm90_kernel_text(const struct dg_sm90_kernel *kernel, char *text, size_t
     dg_sm90_config_text(&kernel->config, config, sizeof config);
     snprintf(text, capacity, "sm90_fp8_gemm_%s %s %s %s%s",
              kernel->sfb_block_n == 1 ? "1d1d" : "1d2d", config, kernel->d_fp32 ? "fp32" : "bf16",
-             kernel->sf_packed ? "ue8m0" : "fp32-scales", kernel->scales_tma ? "" : " any-layout");
+             kernel->sf_packed ? "ue8m0" : "fp32-scales",
+             kernel->scales_tma || kernel->config.split ? "" : " any-layout");
 }

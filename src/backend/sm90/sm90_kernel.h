@@ -13,13 +13,15 @@ struct dg_sm90_kernel {
     int32_t sfb_block_n; // 128: the 1D2D kernel; 1: the 1D1D kernel
     int32_t sf_packed;   // 1: packed UE8M0 scales
     int32_t d_fp32;      // 1: D and C are FP32
-    int32_t scales_tma;  // 1: TMA fetches the scales; 0: any layout
+    int32_t scales_tma;  // 1: TMA fetches the scales; 0: any layout, as always in the split kernel
 };
 
 // Columns of a piece of D on its way out, as the kernel has it (D_COLUMNS).
 int32_t dg_sm90_d_columns(const struct dg_sm90_kernel *kernel);
 // 128-column blocks of B's scales that a tile can touch (SFB_COUNT of the 1D2D kernel).
 int32_t dg_sm90_sfb_rows(const struct dg_sm90_kernel *kernel);
+// Sums over parts of k that are added for an element of D; 1: none but the running one.
+int32_t dg_sm90_parts(const struct dg_sm90_config *config);
 // Dynamic shared memory of a CTA.
 int32_t dg_sm90_smem_bytes(const struct dg_sm90_kernel *kernel);
 

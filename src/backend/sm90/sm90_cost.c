@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+// sm90_cost.c - the cost model, in SM clocks.
+//
+// A launch takes `waves` rounds of tiles.  A round takes, for each k-block, the longest of what the tensor
+// cores, one warpgroup's chain of multiply and promote, and the way from the L2 cache need, and once the time to
+// fill the ring and to send a tile off; all of it no less than the bytes take from memory.  The figures were
+// fitted to 3,600 timings on an H100 under load: docs/TUNING.md.
+#include "backend/sm90/sm90_cost.h"
+
+#include "backend/sm90/sm90_kernel.h"
+
+#include <math.h>
+
+#define CEIL_DIV(a, b) (((a) + (b)-1) / (b))
+
+// ---- grids ----
+
+// CTAs that run at once in clusters of a size.  SMs are grouped unevenly: pairs reach all of an even count, larger
+// clusters do not.
+static int64_t usable_ctas(const struct dg_device *device, int32_t cluster)
+{
+    const int32_t sms = cluster > 2 ? device->num_sms * 8 / 9 : device->num_sms;
+    return sms / cluster * cluster;
+}
+
+// The band of m that makes the tiles in flight read the fewest rows of A and B.
+static int32_t best_band(int64_t units_m, double units_in_flight, int32_t rows_m, int32_t rows_n)
+{
+    int32_t best = 1;
+    double least = INFINITY;
+    for (int32_t band = 1; band <= 32 && band <= units_m; band++) {
+        const double rows = band * rows_m + fmax(1, units_in_flight / band) * rows_n;
+        if (rows < least)
+            least = rows, best = band;
+    }
+    return best;
+}
+
+int32_t dg_sm90_tile_rows(const struct dg_sm90_config *c, int64_t m)
+{
+    const int64_t tiles = CEIL_DIV(m, c->block_m);
+    if (c->cluster_m * c->cluster_n > 1)
+        return c->block_m;
+    return (int32_t)(tiles == 1 ? CEIL_DIV(m, 8) * 8 : CEIL_DIV(CEIL_DIV(m, tiles), 16) * 16);
+}
+
+struct dg_sm90_grid dg_sm90_grid_of(const struct dg_sm90_config *c, const struct dg_problem *p,
+                                    const struct dg_device *device)
+{
+    const int32_t cluster = c->split ? c->split : c->cluster_m * c->cluster_n;
+    const int64_t clusters = usable_ctas(device, cluster) / cluster;
+    const int32_t rows = dg_sm90_tile_rows(c, p->m);
+    struct dg_sm90_grid grid = {
+        .units_m = CEIL_DIV(CEIL_DIV(p->m, rows), c->cluster_m),
+        .units_n = CEIL_DIV(CEIL_DIV(p->n, c->block_n), c->cluster_n),
+        .tile_rows = rows,
+        .band = 1,
+    };
+    const int64_t units = grid.units_m * grid.units_n;
+    grid.num_ctas = (c->split || units < clusters ? units : clusters) * cluster;
+    grid.waves = clusters ? CEIL_DIV(units, clusters) : INT64_MAX;
+    if (!c->split)
+        grid.band = best_band(grid.units_m, (double)(grid.num_ctas / cluster),
+                              c->block_m * c->cluster_m, c->block_n * c->cluster_n);
+    return grid;
+}
+
+// ---- time ----
+
+// What was fitted for a kernel.
+struct rates {
+    double start_us, ghz;
+    double tensor, tensor_start;            // clocks for 32 elements of D and k-block, and for a k-block
+    double chain, chain_start, chain_least; // clocks for a column and k-block of a warpgroup's 64 rows, ...
+    double tile_start;                      // clocks from the last product of a tile to the next one's first
+};
+static const struct rates tiled_1d2d = {3.016, 1.724, 1.146, 82, 2.17, 134, 241, 576};
+static const struct rates tiled_1d1d = {3.26, 1.65, 1.6, 30, 4.2, 94, 255, 1160};
+static const struct rates split_1d2d = {3.275, 1.622, 1.146, 82, 1.616, 241, 0, 0};
+
+enum { L2_BYTES_PER_CLOCK = 55, SM_BYTES_PER_CLOCK = 64 };
+
+static double element_bytes(const struct dg_problem *p)
+{
+    return p->d_type == DG_F32 ? 4 : 2;
+}
+
+static double memory_us(const struct dg_problem *p, const struct dg_device *device)
+{
+    const double bytes = (double)p->m * p->k + (double)p->n * p->k +
+                         (double)p->m * p->n * element_bytes(p) * (p->c_mode ? 2 : 1);
+    return bytes / (device->memory_gbs * 0.853) / 1e3 + 3.32;
+}
+
+// Clocks of a k-block's way into one SM while `num_ctas` have theirs.
+static double load_clocks(const struct dg_sm90_config *c, const struct dg_sm90_grid *grid,
+                          const struct dg_device *device)
+{
+    const double bytes = 128.0 * ((double)grid->tile_rows / c->cluster_n +
+                                  (double)c->block_n / c->cluster_m);
+    const double busy = fmin(1, (double)grid->num_ctas / device->all_sms);
+    return bytes * fmax(busy / L2_BYTES_PER_CLOCK, 1.0 / SM_BYTES_PER_CLOCK);
+}
+
+static double tiled_us(const struct dg_sm90_config *c, const struct dg_problem *p,
+                       const struct dg_device *device)
+{
+    const struct rates *r = p->sfb_block_n == 1 ? &tiled_1d1d : &tiled_1d2d;
+    const struct dg_sm90_grid grid = dg_sm90_grid_of(c, p, device);
+    const double blocks = (double)CEIL_DIV(p->k, 128);
+    const double halves = c->block_m / (64.0 * c->math_groups);
+    const double tensor = r->tensor * (c->block_m * c->block_n / 32.0 + r->tensor_start);
+    const double chain = fmax(halves * (r->chain * c->block_n + r->chain_start), r->chain_least);
+    const double pairs = c->cluster_m * c->cluster_n > 1 ? 1.035 : 1;
+    const double block = pairs * fmax(tensor, fmax(chain, load_clocks(c, &grid, device)));
+    const double tile = r->tile_start + grid.tile_rows * c->block_n * element_bytes(p) / 26;
+    const double us = r->start_us + (double)grid.waves * (blocks * block + tile) / r->ghz / 1e3;
+    return fmax(us, memory_us(p, device));
+}
+
+static double split_us(const struct dg_sm90_config *c, const struct dg_problem *p,
+                       const struct dg_device *device)
+{
+    const struct rates *r = &split_1d2d;
+    const struct dg_sm90_grid grid = dg_sm90_grid_of(c, p, device);
+    const int32_t parts = dg_sm90_parts(c);
+    const int64_t fillings = CEIL_DIV(CEIL_DIV(CEIL_DIV(p->k, 128), c->stage_blocks), c->split);
+    const double blocks = (double)(fillings * c->stage_blocks);
+    const double tensor = r->tensor * (c->block_m * c->block_n / 32.0 + r->tensor_start);
+    const double chain = (r->chain_start / c->stage_blocks + r->chain * c->block_n) / c->k_groups;
+    const double block = fmax(tensor, fmax(chain, load_clocks(c, &grid, device)));
+    double gather = c->split > 1 ? -0.83 : 0; // the last bytes come to all CTAs at once
+    if (parts > 1)
+        gather += 0.505 * (c->block_n / 32.0) * (c->block_m / 64.0) * (1 + 0.15 * parts);
+    const double us = r->start_us + gather + (double)grid.waves * blocks * block / r->ghz / 1e3;
+    return fmax(us, memory_us(p, device) + gather / 2);
+}
+
+double dg_sm90_cost(const struct dg_sm90_config *config, const struct dg_problem *problem,
+                    const struct dg_device *device)
+{
+    return config->split ? split_us(config, problem, device) : tiled_us(config, problem, device);
+}

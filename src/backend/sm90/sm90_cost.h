@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// sm90_cost.h - how a tile would cover a problem, and how long that would take.  Pure: numbers in, numbers out.
+#ifndef DG_SM90_COST_H
+#define DG_SM90_COST_H
+
+#include "plan/plan.h"
+
+// Rows of a tile that hold anything, at most block_m: sm90_args.h.
+int32_t dg_sm90_tile_rows(const struct dg_sm90_config *config, int64_t m);
+
+// Tiles in units of a cluster (tiled kernel) or alone (split kernel).
+struct dg_sm90_grid {
+    int64_t units_m, units_n, num_ctas, waves;
+    int32_t tile_rows;
+    int32_t band; // units of m that are walked together
+};
+
+struct dg_sm90_grid dg_sm90_grid_of(const struct dg_sm90_config *config,
+                                    const struct dg_problem *problem,
+                                    const struct dg_device *device);
+
+// Microseconds from one launch to the next.
+double dg_sm90_cost(const struct dg_sm90_config *config, const struct dg_problem *problem,
+                    const struct dg_device *device);
+
+#endif
