@@ -54,55 +54,11 @@
 #error "DG_ENTRY: the kernel's name"
 #endif
 
-#define DG_WARP_N DG_BLOCK_N // columns of a math warp
-#define DG_SCALE_WARPS 3
-#include "sm90_scales.cuh"
-#include "sm90_store.cuh"
-
-enum {
-    BLOCK_K = 128,
-    HALVES = DG_BLOCK_M / (64 * DG_MATH_GROUPS), // m64 pieces of a math group
-    CLUSTER = DG_CLUSTER_M * DG_CLUSTER_N,
-    SHARERS = DG_CLUSTER_M + DG_CLUSTER_N - 1,   // CTAs whose loads land in one CTA, itself included
-    THREADS = 128 * (DG_MATH_GROUPS + 1),
-    // One lane speaks for its warp, but the scale warps write by ordinary copies over what the lanes have
-    // read: there each lane speaks for itself, so that racecheck can follow.
-    ALL_LANES_RELEASE = !DG_SCALES_TMA && CLUSTER == 1,
-    // Shared memory: [A slots][B slots][D buffers][scale slots: A's, then B's per-column][barriers]
-    A_BYTES = DG_BLOCK_M * BLOCK_K,
-    B_BYTES = DG_BLOCK_N * BLOCK_K,
-    SFA_BYTES = DG_BLOCK_M * 4,
-    SFB_BYTES = DG_SFB_BLOCK_N == 1 ? DG_BLOCK_N * 4 : SFB_COUNT * 16, // TMA moves no less than 16 bytes
-    SCALE_BYTES = SFA_BYTES + (SFB_BYTES + 127) / 128 * 128,
-    B_AT = DG_NUM_STAGES * A_BYTES,
-    D_AT = B_AT + DG_NUM_STAGES * B_BYTES,
-    SCALE_AT = D_AT + DG_MATH_GROUPS * 4 * DG_D_BUFFERS * 2048,
-    FULL_AT = SCALE_AT + DG_NUM_STAGES * SCALE_BYTES,
-    EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
-};
+#include "sm90_multiply.cuh"
 
 struct tile {
     int m0, n0;
 };
-
-// Position in the ring; the parity flips each time round.
-struct slot {
-    u32 index, parity;
-};
-
-// This CTA's place in its cluster.
-DG_DEVICE u32 cluster_rank(void)
-{
-    return CLUSTER > 1 ? dg_cluster_ctarank() : 0;
-}
-
-DG_DEVICE void next_slot(struct slot *slot)
-{
-    if (++slot->index == DG_NUM_STAGES) {
-        slot->index = 0;
-        slot->parity ^= 1;
-    }
-}
 
 // Units (clusters of tiles) are numbered down bands of args.band units of m, so that the tiles in flight
 // cover a compact block of D and share rows of A and B in the L2 cache.
@@ -177,118 +133,6 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, struc
     }
 }
 
-// ---- math groups ----
-
-// total += (sf_a * sf_b) * part where the tile starts `offset` columns into a 128-column block of B's
-// scales.  The offset is a constant, so that the choice of the scale costs nothing.
-DG_DEVICE void promote(float *total, const float *part, const float *sfa, const float *sfb, int offset)
-{
-    float scale[2];
-#pragma unroll
-    for (int column = 0; column < DG_BLOCK_N; column += 8) {
-        if (column == 0 || (offset + column) % 128 == 0) {
-            scale[0] = sfa[0] * sfb[(offset + column) / 128];
-            scale[1] = sfa[1] * sfb[(offset + column) / 128];
-        }
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            total[column / 2 + i] = fmaf(scale[i / 2], part[column / 2 + i], total[column / 2 + i]);
-    }
-}
-
-// The same with a scale for each of this thread's columns, 8i + 2 * (lane % 4) and the next.
-DG_DEVICE void promote_columns(float *total, const float *part, const float *sfa, const float *sfb)
-{
-#pragma unroll
-    for (int i = 0; i < ACC; i++)
-        total[i] = fmaf(sfa[i / 2 % 2] * sfb[i / 4 * 2 + i % 2], part[i], total[i]);
-}
-
-// Tells the loaders of every CTA that writes into this slot that the calling warp is done with it.
-DG_DEVICE void release_slot(u32 empty)
-{
-    const u32 lane = threadIdx.x % 32;
-    const u32 share_m = cluster_rank() % DG_CLUSTER_M, share_n = cluster_rank() / DG_CLUSTER_M;
-    __syncwarp(); // all lanes have read their scales
-    if (CLUSTER == 1 && (lane == 0 || ALL_LANES_RELEASE))
-        dg_mbarrier_arrive(empty);
-    if (CLUSTER > 1 && lane < SHARERS)
-        dg_mbarrier_arrive_cluster(empty, lane < DG_CLUSTER_N ? lane * DG_CLUSTER_M + share_m
-                                                              : share_n * DG_CLUSTER_M + (share_m ^ 1));
-}
-
-// The scales of a k-block that one thread needs: A's for its two rows of each m64 piece, and B's.
-struct scales {
-    float a[HALVES][2], b[SFB_COUNT];
-};
-
-// Reads B's scales of the tile's 128-column blocks, or of this thread's columns.
-DG_DEVICE void read_scales_b(u32 at, int block, struct scales *scales)
-{
-    at += SFA_BYTES + (DG_SFB_BLOCK_N == 1 ? threadIdx.x % 4 * 8 : (DG_SF_PACKED ? block / 4 : block) % 4 * 4);
-#pragma unroll
-    for (int i = 0; i < SFB_COUNT; i++)
-        scales->b[i] = scale_of(dg_ld_shared(at + (DG_SFB_BLOCK_N == 1 ? i / 2 * 32 + i % 2 * 4 : i * 16)), block);
-}
-
-// Waits for a slot and reads its scales, but leaves B's per-column ones, too many to keep, for later.
-DG_DEVICE void enter_slot(u32 smem, struct slot slot, int block, struct scales *scales)
-{
-    const u32 row = threadIdx.x / 128 * (HALVES * 64) + threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
-    const u32 at = smem + SCALE_AT + slot.index * SCALE_BYTES;
-    dg_mbarrier_wait(smem + FULL_AT + slot.index * 8, slot.parity);
-#pragma unroll
-    for (int i = 0; i < 2 * HALVES; i++)
-        scales->a[i / 2][i % 2] = scale_of(dg_ld_shared(at + row * 4 + i / 2 * 256 + i % 2 * 32), block);
-    if (DG_SFB_BLOCK_N == 128)
-        read_scales_b(at, block, scales);
-}
-
-// Starts the products of one m64 piece: four steps of 32 along k.
-DG_DEVICE void start_products(float *part, u32 a, u32 b)
-{
-    dg_wgmma_fence();
-#pragma unroll
-    for (int k = 0; k < BLOCK_K / 32; k++)
-        dg_wgmma(part, a + k * 32, b + k * 32, k != 0);
-    dg_wgmma_commit_group();
-}
-
-// The k loop of one math group.  All that does not need the products is done while the tensor cores make
-// them, the next slot's wait and scales too: between two wgmma groups nothing stands but the promotion.
-// `offset` is a constant.
-DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int offset, int num_blocks, float (*total)[ACC])
-{
-    struct scales now, next;
-    enter_slot(smem, *slot, 0, &now);
-#pragma unroll 1
-    for (int block = 0; block < num_blocks; block++, now = next) {
-        const u32 a = smem + slot->index * A_BYTES + group * (HALVES * 64 * BLOCK_K);
-        const u32 b = smem + B_AT + slot->index * B_BYTES;
-        const u32 empty = smem + EMPTY_AT + slot->index * 8;
-        const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
-#pragma unroll
-        for (int half = 0; half < HALVES; half++) {
-            float part[ACC];
-            start_products(part, a + half * 64 * BLOCK_K, b);
-            if (half == 0 && DG_SFB_BLOCK_N == 1)
-                read_scales_b(scales, block, &now);
-            if (half == HALVES - 1) {
-                next_slot(slot);
-                if (block + 1 < num_blocks)
-                    enter_slot(smem, *slot, block + 1, &next);
-            }
-            dg_wgmma_wait(part);
-            if (half == HALVES - 1)
-                release_slot(empty);
-            if (DG_SFB_BLOCK_N == 128)
-                promote(total[half], part, now.a[half], now.b, offset);
-            else
-                promote_columns(total[half], part, now.a[half], now.b);
-        }
-    }
-}
-
 // ---- the kernel ----
 
 // The copy engine's first use of a descriptor would wait for it.
@@ -301,30 +145,6 @@ DG_DEVICE void prefetch_maps(const struct dg_sm90_maps *maps)
         dg_prefetch_tensormap(&maps->sfb);
     }
     dg_prefetch_tensormap(&maps->d);
-}
-
-// The loader warp makes the barriers.  It waits for nobody, as its first loads need nobody, but for the cluster.
-DG_DEVICE void start(u32 smem, const struct dg_sm90_maps *maps)
-{
-    const u32 warp = threadIdx.x / 32;
-    if (threadIdx.x == 128 * DG_MATH_GROUPS) {
-        prefetch_maps(maps);
-        for (int i = 0; i < DG_NUM_STAGES; i++) {
-            dg_mbarrier_init(smem + FULL_AT + i * 8, DG_SCALES_TMA ? 1 : 1 + SCALE_THREADS);
-            dg_mbarrier_init(smem + EMPTY_AT + i * 8,
-                             ALL_LANES_RELEASE ? 128 * DG_MATH_GROUPS : 4 * DG_MATH_GROUPS * SHARERS);
-        }
-        dg_fence_mbarrier_init();
-    }
-    __syncwarp();
-    if (CLUSTER > 1) {
-        dg_barrier_cluster_arrive();
-        dg_barrier_cluster_wait();
-    } else if (warp == 4 * DG_MATH_GROUPS) {
-        dg_barrier_arrive(0, THREADS);
-    } else {
-        dg_barrier_sync(0, THREADS);
-    }
 }
 
 // B's share of the first fill of the ring, to the L2 cache: what may be read before the kernel that this one
@@ -345,7 +165,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     const int num_units = args.units_m * args.units_n;
     struct slot slot = {0, 0};
 
-    start(smem, &maps);
+    if (threadIdx.x == 128 * DG_MATH_GROUPS)
+        prefetch_maps(&maps);
+    start_ring(smem);
     if (args.flags & DG_SM90_PDL_PREFETCH_B && threadIdx.x == 128 * DG_MATH_GROUPS)
         prefetch_b(&args, &maps);
     dg_griddepcontrol_wait();
@@ -367,10 +189,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
             for (int offset = 0; offset < 128; offset += OFFSET_STEP) // one loop for each place of the boundary
                 if (OFFSET_STEP == 128 || tile.n0 % 128 == offset)
-                    multiply_tile(smem, &slot, warp / 4, offset, args.num_k_blocks, total);
+                    multiply_tile(smem, &slot, warp / 4, offset, HALVES, args.num_k_blocks, total);
 #pragma unroll
             for (int half = 0; half < HALVES; half++) {
-                const int row = (warp / 4 * HALVES + half) * 64 + warp % 4 * 16;
+                const int row = piece_row(warp / 4, half) + warp % 4 * 16;
                 if (row < args.tile_rows)
                     store_rows(total[half], &args, &maps.d, smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES), half,
                                tile.m0 + row, tile.n0);

@@ -45,6 +45,11 @@ DG_DEVICE void dg_st_shared(u32 address, float value)
     asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
 }
 
+DG_DEVICE void dg_st_shared_word(u32 address, u32 word)
+{
+    asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
+}
+
 DG_DEVICE void dg_st_shared_v2(u32 address, float a, float b)
 {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(a), "f"(b) : "memory");

@@ -74,11 +74,27 @@ DG_DEVICE void copy_piece(const struct dg_sm90_gemm_args *args, u32 buffer, int 
     }
 }
 
+// The rows of a piece that lie before row args->m, for a D that TMA could write, but whole.
+DG_DEVICE void copy_chunks(const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column)
+{
+    enum { CHUNKS = D_ROW_BYTES / 16, ELEMENTS = 16 / D_ELEMENT };
+#pragma unroll
+    for (int i = threadIdx.x % 32; i < 16 * CHUNKS; i += 32) {
+        const int r = i / CHUNKS, c = i % CHUNKS, in = r * D_ROW_BYTES + c * 16;
+        const i64 at = (row + r) * args->d_row_stride + column + c * ELEMENTS;
+        float chunk[4];
+        if (row + r >= args->m || column + c * ELEMENTS >= args->n)
+            continue;
+        dg_ld_shared_v4(buffer + (in ^ (in >> 7 & (CHUNKS - 1)) << 4), chunk);
+        *(float4 *)((char *)args->d + at * D_ELEMENT) = make_float4(chunk[0], chunk[1], chunk[2], chunk[3]);
+    }
+}
+
 // A piece, 16 rows by D_COLUMNS, from registers to a buffer and on to D, as a rule by TMA, which leaves out
 // what lies outside D.  The 16-byte chunks of the buffer are permuted as the TMA swizzle of this width has
 // it, so that the fragments meet no bank twice.
 DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
-                           u32 buffer, int row, int column)
+                           u32 buffer, int row, int column, int map_row, int is_whole)
 {
     const u32 lane = threadIdx.x % 32;
     const u32 my_row = DG_D_FP32 ? lane / 4 : lane % 16, my_chunk = DG_D_FP32 ? lane % 4 / 2 : lane / 16;
@@ -101,18 +117,24 @@ DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *a
     __syncwarp();
     if (!args->d_tma) {
         copy_piece(args, buffer, row, column);
+    } else if (!is_whole) {
+        copy_chunks(args, buffer, row, column);
+        if (lane == 0)
+            dg_bulk_commit_group(); // of nothing: buffers are waited for by the number of groups behind them
     } else if (lane == 0) {
         if (DG_D_FP32 && args->c_mode == DG_SM90_C_REDUCE)
-            dg_tma_reduce_add_2d(map, buffer, column, row);
+            dg_tma_reduce_add_2d(map, buffer, column, map_row);
         else
-            dg_tma_store_2d(map, buffer, column, row, args->d_policy);
+            dg_tma_store_2d(map, buffer, column, map_row, args->d_policy);
         dg_bulk_commit_group();
     }
 }
 
 // Stores the 16 rows of the calling warp.  `buffers` are its own; `turn` counts its earlier calls for a tile.
-DG_DEVICE void store_rows(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
-                          u32 buffers, int turn, int row, int column)
+// In the map they begin at map_row; is_whole 0: not all of them are before args->m, and the map, which covers more
+// than these rows, would write the others too.
+DG_DEVICE void store_strip(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
+                           u32 buffers, int turn, int row, int column, int map_row, int is_whole)
 {
     if (args->c_mode == DG_SM90_C_READ)
         add_c(total, args, buffers, row, column);
@@ -120,8 +142,15 @@ DG_DEVICE void store_rows(float *total, const struct dg_sm90_gemm_args *args, co
     for (int i = 0; i < D_PIECES; i++) {
         const int start = i == D_PIECES - 1 ? DG_WARP_N - D_COLUMNS : i * D_COLUMNS; // the last may overlap
         store_piece(total + start / 2, args, map,
-                    buffers + (turn * D_PIECES + i) % DG_D_BUFFERS * D_BUFFER_BYTES, row, column + start);
+                    buffers + (turn * D_PIECES + i) % DG_D_BUFFERS * D_BUFFER_BYTES, row, column + start, map_row,
+                    is_whole);
     }
+}
+
+DG_DEVICE void store_rows(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
+                          u32 buffers, int turn, int row, int column)
+{
+    store_strip(total, args, map, buffers, turn, row, column, row, 1);
 }
 
 #endif
