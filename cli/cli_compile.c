@@ -59,19 +59,30 @@ static void kernels_free(struct kernels *kernels)
     free(kernels->list);
 }
 
+struct identity {
+    char name[192];
+    bool is_key;
+};
+
+// "kernel_key" where there is one, else "kernel".  Called for each of a million facts, so it keeps no others.
+static void take_identity(void *user, const char *section, const char *key, const char *value)
+{
+    struct identity *identity = user;
+    if (strncmp(key, "kernel", 6) != 0 || identity->is_key)
+        return;
+    identity->is_key = strcmp(key, "kernel_key") == 0;
+    snprintf(identity->name, sizeof identity->name, "%s", value);
+}
+
 // The kernel's identity as the backend explains it: all that its compilation depends on.
 static dg_status kernel_of(dg_context *context, const struct dg_problem *problem,
                            struct kernels *kernels)
 {
-    struct cli_facts facts = {0};
-    dg_status status = dg_explain(context, problem, cli_facts_add, &facts);
-    const char *name = cli_facts_find(&facts, "kernel_key");
-    if (!name)
-        name = cli_facts_find(&facts, "kernel");
-    if (status == DG_OK && !kernels_add(kernels, name ? name : "?"))
-        status = DG_OUT_OF_MEMORY;
-    cli_facts_free(&facts);
-    return status;
+    struct identity identity = {.name = "?"};
+    const dg_status status = dg_explain(context, problem, take_identity, &identity);
+    if (status != DG_OK)
+        return status;
+    return kernels_add(kernels, identity.name) ? DG_OK : DG_OUT_OF_MEMORY;
 }
 
 // The problem for another m; a stride that spans m, and would not fit another, becomes "no gap".
