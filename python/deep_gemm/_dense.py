@@ -253,7 +253,7 @@ def fp8_fp4_gemm_nt(
     RuntimeError, with nothing written: dtypes, shapes or devices that disagree, unknown recipes, strides
     that the layout forbids.  TypeError: arguments of the wrong kind.
     """
-    if recipe is None and recipe_a is None and c is None and not _compiling():
+    if c is recipe is recipe_a is recipe_b is None and compiled_dims == "nk" and not _compiling():
         if _fast.gemm_nt(_fast.address, (a, b, d), 128) == 0:
             return
     _general("nt", a, b, d, c, recipe, recipe_a, recipe_b, compiled_dims, disable_ue8m0_cast)

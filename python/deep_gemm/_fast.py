@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The fast path of dense calls on torch tensors (bridge.c): ready once torch and a context exist.
+"""The fast path of calls on torch tensors (bridge.c): ready once torch and a context exist.
 
 It takes plain calls and declines all others by returning non-zero, having done nothing; so it can be
 missing (no bridge, an older torch, another interpreter) without anybody noticing but the clock.
@@ -24,7 +24,8 @@ class _Bridge(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in ("type_of", "release", "item", "size", "clear_error", "unlock", "lock")
         ]
-        + [("gemm", ctypes.c_void_p), ("options", ctypes.c_void_p), ("cpu", ctypes.c_void_p)]
+        + [("gemm", ctypes.c_void_p), ("grouped", ctypes.c_void_p * 2)]
+        + [("flags", ctypes.c_uint32), ("cpu", ctypes.c_void_p)]
         + [("cuda", ctypes.c_void_p * MAX_DEVICES)]
     )
 
@@ -40,17 +41,21 @@ _INTERPRETER = {  # member: function of the stable ABI
 }
 
 _bridge = _Bridge()
-_options = lib.GemmOptions(ctypes.sizeof(lib.GemmOptions))
 _kept = []  # what _bridge points to
 
 
-def declines(bridge, arguments, block_rows):
-    """Stands for the C function where there is none."""
+INDEX, ENDS, MASKED = 0, 1, 2  # kinds of grouped calls
+
+
+def declines(*arguments):
+    """Stands for the C functions where there are none."""
     return 1
 
 
-gemm_nt = declines  # (address of the bridge, ((a, sfa), (b, sfb), d), rows of B per scale) -> 0 if done
-address = 0
+# Both return 0 when they have done it.
+gemm_nt = declines  # (address, ((a, sfa), (b, sfb), d), rows of B per scale)
+grouped_nt = declines  # (address, ((a, sfa), (b, sfb), d, layout), kind, alignment, expected_m)
+address = 0  # of the bridge
 
 
 def _address(function):
@@ -92,10 +97,13 @@ def _open():
     for member, name in _INTERPRETER.items():
         setattr(_bridge, member, _address(getattr(ctypes.pythonapi, name)))
     _bridge.gemm = _address(lib.library().dg_fp8_gemm_nt)
-    function = library.dg_bridge_gemm_nt
-    function.restype = ctypes.c_int
-    function.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_int32]
-    _kept.append((torch, library, function))
+    _bridge.grouped[0] = _address(lib.library().dg_m_grouped_fp8_gemm_nt_contiguous)
+    _bridge.grouped[1] = _address(lib.library().dg_m_grouped_fp8_gemm_nt_masked)
+    gemm, grouped = library.dg_bridge_gemm_nt, library.dg_bridge_grouped_nt
+    for function, more in ((gemm, []), (grouped, [ctypes.c_int32, ctypes.c_int64])):
+        function.restype = ctypes.c_int
+        function.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_int32] + more
+    _kept.append((torch, gemm, grouped))
     return True
 
 
@@ -104,7 +112,7 @@ _opened = None
 
 def ready(device):
     """Told after a call on torch tensors of `device` went the long way: the next may go the short one."""
-    global gemm_nt, address, _opened
+    global gemm_nt, grouped_nt, address, _opened
     if _opened is None:
         _opened = _open()
     if not _opened:
@@ -114,12 +122,9 @@ def ready(device):
         _bridge.cpu = context
     elif device < MAX_DEVICES:
         _bridge.cuda[device] = context
-    if _runtime.settings.pdl:
-        _options.flags = lib.GEMM_PDL
-        _bridge.options = ctypes.addressof(_options)
-    else:
-        _bridge.options = None
-    gemm_nt, address = _kept[0][2], ctypes.addressof(_bridge)
+    _bridge.flags = lib.GEMM_PDL if _runtime.settings.pdl else 0
+    _, gemm_nt, grouped_nt = _kept[0]
+    address = ctypes.addressof(_bridge)
 
 
 def _reset():

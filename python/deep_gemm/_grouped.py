@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Sequence
 
+from . import _fast
 from . import _library as lib
 from . import _runtime
 from ._dense import (
@@ -24,7 +25,7 @@ from ._dense import (
     wgrad_gemm_fp8_fp8_fp32_nt,
 )
 from ._library import fail
-from ._tensor import CPU, I32, is_traced, output, packed_scaled, same_device, view
+from ._tensor import CPU, I32, is_torch, is_traced, output, packed_scaled, same_device, view
 
 
 def _layout(name, tensor, length, rule):
@@ -73,6 +74,8 @@ def _run(function, operands, d, c, layout, options, device):
     )  # fmt: skip
     if status:
         lib.raise_last(status)
+    if is_torch(d.owner):
+        _fast.ready(device)
 
 
 def _space(device, line):
@@ -301,6 +304,10 @@ def m_grouped_fp8_fp4_gemm_nt_contiguous(
     does nothing.  The layout is read on the device when the call runs.
     """
     layout = _one_of("grouped_layout", grouped_layout, "m_indices", m_indices)
+    plain = recipe is recipe_a is recipe_b is None and compiled_dims == "nk" and not compiling()
+    if plain and not use_psum_layout and expected_m_for_psum_layout is None:
+        if _fast.grouped_nt(_fast.address, (a, b, d, layout), _fast.INDEX, 0, 0) == 0:
+            return
     _contiguous(
         "nt", a, b, _one_of("d", d, "out", out), layout, recipe, recipe_a, recipe_b, compiled_dims,
         disable_ue8m0_cast, use_psum_layout, ensure_zero_padding, expected_m_for_psum_layout,
@@ -366,8 +373,13 @@ def m_grouped_fp8_fp4_gemm_nt_masked(
         )
     if masked_m is None or expected_m is None:
         raise TypeError("missing argument: %s" % ("masked_m" if masked_m is None else "expected_m"))
-    recipe_a, recipe_b = older_positions(recipe_a, recipe_b, compiled_dims, disable_ue8m0_cast)
     d = _one_of("d", d, "out", out)
+    plain = recipe is recipe_a is recipe_b is None and compiled_dims == "nk" and not compiling()
+    if plain and type(expected_m) is int:
+        arguments = (a, b, d, masked_m)
+        if _fast.grouped_nt(_fast.address, arguments, _fast.MASKED, 0, max(expected_m, 0)) == 0:
+            return
+    recipe_a, recipe_b = older_positions(recipe_a, recipe_b, compiled_dims, disable_ue8m0_cast)
     arguments = (a, b, d, masked_m, expected_m, recipe, recipe_a, recipe_b)
     if compiling() or is_traced(d):
         from . import _torch_ops

@@ -135,16 +135,15 @@ def swap_last(tensor):
 
 
 def _view_torch(name, tensor):
-    device = tensor.device
-    if device.type == "cuda":
-        ordinal = device.index
-    elif device.type == "cpu":
+    if tensor.is_cuda:
+        ordinal = tensor.get_device()
+    elif tensor.is_cpu:
         ordinal = CPU
     else:
-        fail("%s.device = %s: must be cuda or cpu", name, device)
+        fail("%s.device = %s: must be cuda or cpu", name, tensor.device)
     if tensor.layout is not torch.strided:
         fail("%s.layout = %s: must be torch.strided", name, tensor.layout)
-    if tensor.is_conj() or tensor.is_neg():
+    if tensor.is_neg() or tensor.is_conj():
         fail("%s has its conjugate or negative bit set: call resolve_conj() or resolve_neg()", name)
     dtype = TORCH_TYPES.get(tensor.dtype) or str(tensor.dtype).replace("torch.", "")
     view = View(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// bridge.c - the short way from a Python call on torch tensors to the library: the tensors of a dense call are
-// read here, by the functions that torch offers to C (DLPack's exchange table), instead of attribute by
+// bridge.c - the short way from a Python call on torch tensors to the library: the tensors of a dense or
+// grouped call are read here, by the functions that torch offers to C (DLPack's exchange table), instead of attribute by
 // attribute in Python.  A small shared library beside libdeepgemm.so, used through ctypes.
 //
 // It knows no CPython header and no torch header, so one build serves every version of both: objects are
@@ -28,11 +28,12 @@ struct dl_tensor {
 struct dl_exchange {
     uint32_t major, minor;
     void *previous, *allocate, *from_object, *to_object;
-    int (*tensor_from_object)(void *object, struct dl_tensor *tensor); // borrowed, no synchronisation
+    int (*tensor_from_object)(void *object,
+                              struct dl_tensor *tensor); // borrowed, no synchronisation
     int (*current_stream)(int32_t device_type, int32_t device_id, void **stream);
 };
 
-enum { DL_CPU = 1, DL_CUDA = 2, DL_FLOAT = 2, DL_BFLOAT = 4, DL_E4M3FN = 10 };
+enum { DL_CPU = 1, DL_CUDA = 2, DL_INT = 0, DL_FLOAT = 2, DL_BFLOAT = 4, DL_E4M3FN = 10 };
 
 // --- what Python hands over once; _fast.py has the same struct ---
 
@@ -40,10 +41,10 @@ enum { MAX_DEVICES = 64, MAX_TYPES = 2 };
 
 struct bridge {
     const struct dl_exchange *exchange;
-    void *types[MAX_TYPES];                      // exactly these types are tensors: Tensor and Parameter
-    void *tuple;                                 // the type tuple
-    void *(*type_of)(void *object);              // PyObject_Type: a new reference
-    void (*release)(void *object);               // Py_DecRef
+    void *types[MAX_TYPES];         // exactly these types are tensors: Tensor and Parameter
+    void *tuple;                    // the type tuple
+    void *(*type_of)(void *object); // PyObject_Type: a new reference
+    void (*release)(void *object);  // Py_DecRef
     void *(*item)(void *tuple, ptrdiff_t index); // PyTuple_GetItem: borrowed
     ptrdiff_t (*size)(void *tuple);              // PyTuple_Size
     void (*clear_error)(void);                   // PyErr_Clear
@@ -52,7 +53,12 @@ struct bridge {
     dg_status (*gemm)(dg_context *context, const struct dg_scaled *a, const struct dg_scaled *b,
                       const struct dg_tensor *d, const struct dg_tensor *c,
                       const struct dg_gemm_options *options, void *stream); // dg_fp8_gemm_nt
-    const struct dg_gemm_options *options;
+    // dg_m_grouped_fp8_gemm_nt_contiguous, ..._masked
+    dg_status (*grouped[2])(dg_context *context, const struct dg_scaled *a,
+                            const struct dg_scaled *b, const struct dg_tensor *d,
+                            const struct dg_tensor *c, const struct dg_tensor *layout,
+                            const struct dg_grouped_options *options, void *stream);
+    uint32_t flags; // DG_GEMM_... of every call
     dg_context *cpu;
     dg_context *cuda[MAX_DEVICES]; // NULL: not made yet
 };
@@ -70,6 +76,17 @@ struct place {
     int32_t device_type, device_id;
 };
 
+// One call while it is put together.
+struct call {
+    const struct bridge *bridge;
+    void *arguments; // a tuple
+    struct place place;
+    struct dg_scaled a, b;
+    struct dg_tensor d, layout;
+    dg_context *context;
+    void *stream;
+};
+
 static dg_type type_of_elements(const struct dl_tensor *dl)
 {
     if (dl->lanes != 1)
@@ -78,13 +95,17 @@ static dg_type type_of_elements(const struct dl_tensor *dl)
         return DG_E4M3;
     if (dl->code == DL_BFLOAT && dl->bits == 16)
         return DG_BF16;
-    return dl->code == DL_FLOAT && dl->bits == 32 ? DG_F32 : DG_TYPE_NONE;
+    if (dl->bits != 32)
+        return DG_TYPE_NONE;
+    return dl->code == DL_FLOAT ? DG_F32 : dl->code == DL_INT ? DG_I32 : DG_TYPE_NONE;
 }
 
-// A matrix of one of `types` (1 << dg_type) at `place`; 0 if the object is anything else.
-static int read_matrix(const struct bridge *bridge, void *object, unsigned types,
-                       struct place *place, struct dg_tensor *matrix)
+// A tensor of `rank` with one of `types` (1 << dg_type), on the call's device and not empty; 0 if the
+// object is anything else.
+static int read_tensor(struct call *call, void *object, int rank, unsigned types,
+                       struct dg_tensor *tensor)
 {
+    const struct bridge *bridge = call->bridge;
     struct dl_tensor dl;
     if (!object || (!has_type(bridge, object, bridge->types[0]) &&
                     !has_type(bridge, object, bridge->types[1])))
@@ -94,34 +115,38 @@ static int read_matrix(const struct bridge *bridge, void *object, unsigned types
         return 0;
     }
     dg_type type = type_of_elements(&dl);
-    if (dl.ndim != 2 || !dl.strides || !(types >> type & 1))
+    if (dl.ndim != rank || !dl.strides || !(types >> type & 1))
         return 0;
-    if (place->device_type == 0)
-        *place = (struct place){dl.device_type, dl.device_id};
-    if (dl.device_type != place->device_type || dl.device_id != place->device_id)
+    if (call->place.device_type == 0)
+        call->place = (struct place){dl.device_type, dl.device_id};
+    if (dl.device_type != call->place.device_type || dl.device_id != call->place.device_id)
         return 0;
-    *matrix = (struct dg_tensor){.data = (char *)dl.data + dl.byte_offset,
-                                 .type = type,
-                                 .rank = 2,
-                                 .shape = {dl.shape[0], dl.shape[1]},
-                                 .stride = {dl.strides[0], dl.strides[1]}};
+    *tensor = (struct dg_tensor){(char *)dl.data + dl.byte_offset, type, rank, {0}, {0}};
+    for (int i = 0; i < rank; i++) {
+        if (dl.shape[i] == 0)
+            return 0;
+        tensor->shape[i] = dl.shape[i];
+        tensor->stride[i] = dl.strides[i];
+    }
     return 1;
 }
 
 // A tuple of values and scales.  Values that a GPU must lay out anew are left to the long way, which
 // brings a workspace.
-static int read_scaled(const struct bridge *bridge, void *object, struct place *place,
-                       int32_t block_rows, struct dg_scaled *scaled)
+static int read_scaled(struct call *call, int index, int rank, int32_t block_rows,
+                       struct dg_scaled *scaled)
 {
+    const struct bridge *bridge = call->bridge;
+    void *object = bridge->item(call->arguments, index);
     if (!object || !has_type(bridge, object, bridge->tuple) || bridge->size(object) != 2)
         return 0;
-    if (!read_matrix(bridge, bridge->item(object, 0), 1u << DG_E4M3, place, &scaled->values) ||
-        !read_matrix(bridge, bridge->item(object, 1), 1u << DG_F32, place, &scaled->scales))
+    if (!read_tensor(call, bridge->item(object, 0), rank, 1u << DG_E4M3, &scaled->values) ||
+        !read_tensor(call, bridge->item(object, 1), rank, 1u << DG_F32, &scaled->scales))
         return 0;
     scaled->block_rows = block_rows;
     scaled->block_columns = 128;
-    const struct dg_tensor *values = &scaled->values;
-    return values->shape[0] > 0 && values->stride[1] == 1 && values->stride[0] % 16 == 0;
+    const int64_t *stride = scaled->values.stride;
+    return stride[rank - 1] == 1 && stride[rank - 2] % 16 == 0;
 }
 
 static dg_context *context_at(const struct bridge *bridge, const struct place *place)
@@ -133,29 +158,65 @@ static dg_context *context_at(const struct bridge *bridge, const struct place *p
     return bridge->cuda[place->device_id];
 }
 
+// ((a, sfa), (b, sfb), d, ...), with the context and the stream of their device.
+static int read_call(struct call *call, int a_rank, int b_rank, int32_t block_rows)
+{
+    const struct bridge *bridge = call->bridge;
+    if (!read_scaled(call, 0, a_rank, 1, &call->a) ||
+        !read_scaled(call, 1, b_rank, block_rows, &call->b) ||
+        !read_tensor(call, bridge->item(call->arguments, 2), a_rank, 1u << DG_BF16 | 1u << DG_F32,
+                     &call->d))
+        return 0;
+    call->context = context_at(bridge, &call->place);
+    if (!call->context)
+        return 0;
+    if (call->place.device_type == DL_CUDA &&
+        bridge->exchange->current_stream(DL_CUDA, call->place.device_id, &call->stream)) {
+        bridge->clear_error();
+        return 0;
+    }
+    return 1;
+}
+
 // D = A B^T with arguments = ((a, sfa), (b, sfb), d) and B's scales for block_rows x 128.  0: queued (on a
 // CPU: done).
 EXPORT int dg_bridge_gemm_nt(const struct bridge *bridge, void *arguments, int32_t block_rows);
 int dg_bridge_gemm_nt(const struct bridge *bridge, void *arguments, int32_t block_rows)
 {
-    struct dg_scaled a, b;
-    struct dg_tensor d;
-    struct place place = {0, 0};
-    void *stream = NULL;
-    if (!read_scaled(bridge, bridge->item(arguments, 0), &place, 1, &a) ||
-        !read_scaled(bridge, bridge->item(arguments, 1), &place, block_rows, &b) ||
-        !read_matrix(bridge, bridge->item(arguments, 2), 1u << DG_BF16 | 1u << DG_F32, &place, &d))
+    struct call call = {.bridge = bridge, .arguments = arguments};
+    if (!read_call(&call, 2, 2, block_rows))
         return 1;
-    dg_context *context = context_at(bridge, &place);
-    if (!context)
-        return 1;
-    if (place.device_type == DL_CUDA &&
-        bridge->exchange->current_stream(place.device_type, place.device_id, &stream)) {
-        bridge->clear_error();
-        return 1;
-    }
+    struct dg_gemm_options options = DG_GEMM_OPTIONS;
+    options.flags = bridge->flags;
     void *thread = bridge->unlock();
-    dg_status status = bridge->gemm(context, &a, &b, &d, NULL, bridge->options, stream);
+    dg_status status =
+        bridge->gemm(call.context, &call.a, &call.b, &call.d, NULL, &options, call.stream);
+    bridge->lock(thread);
+    return status != DG_OK;
+}
+
+enum { GROUPED_INDEX = 0, GROUPED_ENDS = 1, GROUPED_MASKED = 2 };
+
+// An m-grouped product of 128 x 128 scales with arguments = ((a, sfa), (b, sfb), d, layout); `kind` is one of
+// GROUPED_...  0: queued (on a CPU: done).
+EXPORT int dg_bridge_grouped_nt(const struct bridge *bridge, void *arguments, int32_t kind,
+                                int32_t alignment, int64_t expected_m);
+int dg_bridge_grouped_nt(const struct bridge *bridge, void *arguments, int32_t kind,
+                         int32_t alignment, int64_t expected_m)
+{
+    struct call call = {.bridge = bridge, .arguments = arguments};
+    const int masked = kind == GROUPED_MASKED;
+    if (!read_call(&call, masked ? 3 : 2, 3, 128) ||
+        !read_tensor(&call, bridge->item(arguments, 3), 1, 1u << DG_I32, &call.layout))
+        return 1;
+    struct dg_grouped_options options = DG_GROUPED_OPTIONS;
+    options.flags = bridge->flags;
+    options.layout = kind == GROUPED_ENDS ? DG_GROUP_ENDS : DG_GROUP_INDEX;
+    options.alignment = alignment;
+    options.expected_m = expected_m;
+    void *thread = bridge->unlock();
+    dg_status status = bridge->grouped[masked](call.context, &call.a, &call.b, &call.d, NULL,
+                                               &call.layout, &options, call.stream);
     bridge->lock(thread);
     return status != DG_OK;
 }

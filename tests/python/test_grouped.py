@@ -3,7 +3,8 @@
 # index and by ends, masked, k-grouped; every name and spelling of the arguments.
 import numpy as np
 
-from common import DEVICE, KITS, POISON, Operand, Output, assert_close, deep_gemm, main, random, refused
+from common import KITS, POISON, TORCH, Operand, Output, assert_close, deep_gemm, main, need_torch
+from common import random, refused
 
 
 class Rows:
@@ -245,6 +246,34 @@ def test_k_grouped_weight_gradients_of_version_1_add_to_out():
         deep_gemm.k_grouped_wgrad_gemm_fp8_fp8_fp32_nt(left, right, out.tensor, batch_sizes=ks)
         expected = start + np.stack([x.exact @ y.exact.T for x, y in zip(a.parts, b.parts)])
         assert_close(out.values(), expected, "float32")
+
+
+def test_the_short_way_and_the_long_way_give_the_same_bits():
+    need_torch()
+    from deep_gemm import _fast, _grouped
+
+    rows, a, b, d = contiguous_problem(TORCH, k=256)
+    short = Output(TORCH, d.shape, "bfloat16")
+    left, right, index = a.pair(TORCH), b.pair(TORCH), TORCH.i32(rows.index)
+    _grouped.contiguous("nt", left, right, d.tensor, index, None, None, None, False, None)
+    arguments = (left, right, short.tensor, index)
+    assert _fast.grouped_nt(_fast.address, arguments, _fast.INDEX, 0, 0) == 0
+    assert (short.snapshot() == d.snapshot()).all()
+    ends, again = TORCH.i32(rows.ends), Output(TORCH, d.shape, "bfloat16")
+    _grouped.contiguous("nt", left, right, d.tensor, ends, None, None, None, True, 20)
+    deep_gemm.m_grouped_fp8_gemm_nt_contiguous(left, right, again.tensor, index)
+    arguments = (left, right, again.tensor, ends)
+    assert _fast.grouped_nt(_fast.address, arguments, _fast.ENDS, 128, 20) == 0
+    assert (again.snapshot() == d.snapshot()).all()
+    x, y = Operand((3, 64, 256)).pair(TORCH), Operand((3, 64, 256), 128).pair(TORCH)
+    one, two, counts = Output(TORCH, (3, 64, 64), "float32"), Output(TORCH, (3, 64, 64), "float32"), [5, 0, 64]
+    _grouped.masked(x, y, one.tensor, TORCH.i32(counts), 9, None, None, None)
+    arguments = (x, y, two.tensor, TORCH.i32(counts))
+    assert _fast.grouped_nt(_fast.address, arguments, _fast.MASKED, 0, 9) == 0
+    assert (one.snapshot() == two.snapshot()).all()
+    for odd in ((x, y, two.tensor, TORCH.i32(counts[:2])), (x, y, two.tensor[:2], TORCH.i32(counts)),
+                (x, y, two.tensor, TORCH.f32(counts)), arguments[:2] + (None, None)):  # fmt: skip
+        assert _fast.grouped_nt(_fast.address, odd, _fast.MASKED, 0, 9) != 0
 
 
 def test_overlap_of_sglang_is_refused_clearly():
