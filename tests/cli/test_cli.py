@@ -248,6 +248,13 @@ def test_shapes_of_the_repository_are_all_problems():
     assert counts["deepseek-v3-dense.txt"] == 70 and counts["deepseek-v3-1d1d.txt"] == 4, counts
 
 
+def test_what_only_a_gpu_can_be_asked_for():
+    for option in (("--tune", os.path.join(SCRATCH, "none")), ("--sweep", "m=1..8"), ("--chain",)):
+        fails(2, "--tune, --sweep and --chain are for a GPU", "bench", "--backend", "cpu", *option,
+              "fp8_gemm_nt m=1 n=1 k=1")
+    assert not os.path.exists(os.path.join(SCRATCH, "none"))
+
+
 # ---- compile ----
 
 def test_compile_makes_problems_ready_and_counts_kernels():

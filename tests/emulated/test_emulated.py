@@ -100,6 +100,9 @@ def test_tuning_finds_the_candidate_that_the_device_likes_best():
     assert plan()["candidate"] == choice[0]
     tuned = plan(DG_TUNING_FILE=table)
     assert tuned["candidate"] == best[0] and tuned["why"] == "tuning table", tuned
+    judged = tap.run(sys.executable, os.path.join(tap.ROOT, "bench", "judge_plans.py"), rows,
+                     env=environment(DEEPGEMM=tap.COMMAND)).stdout
+    assert "geometric mean %.4f" % (times[choice[0]] / times[best[0]]) in judged and best[0] in judged, judged
 
 
 def test_sweep_times_every_m_of_a_shape_and_its_picture_is_drawn():
