@@ -5,6 +5,7 @@
 # rows.csv comes from `deepgemm bench --tune FILE --csv rows.csv` on a GPU; DEVICE is a profile (h100-sxm).  For each
 # problem it asks `deepgemm plan` for the present choice, and sets the time that was measured for it against the
 # best.  So a change of the cost model can be judged on any machine.  $DEEPGEMM names another command.
+# With --needed it tells for each candidate what its loss would cost: the best of the others over the best of all.
 import csv
 import json
 import math
@@ -48,15 +49,32 @@ def judge(problems, device):
     return sorted(rows, reverse=True), unknown
 
 
+def needed(problems):
+    """[(geometric mean, worst ratio, problems that it wins, candidate)]: what each candidate is there for."""
+    rows = []
+    for candidate in {name for _, times in problems.values() for name in times}:
+        ratios = []
+        for _, times in problems.values():
+            others = [us for name, us in times.items() if name != candidate]
+            ratios.append(min(others) / min(times.values()) if others else 1.0)
+        rows.append((mean(ratios), max(ratios), sum(ratio > 1 for ratio in ratios), candidate))
+    return sorted(rows)
+
+
 def mean(ratios):
     return math.exp(sum(map(math.log, ratios)) / len(ratios))
 
 
 def main():
-    if len(sys.argv) not in (2, 3):
-        sys.exit("usage: judge_plans.py rows.csv [DEVICE]")
-    device = sys.argv[2] if len(sys.argv) == 3 else "h100-sxm"
-    rows, unknown = judge(read(sys.argv[1]), device)
+    arguments = [argument for argument in sys.argv[1:] if argument != "--needed"]
+    if len(arguments) not in (1, 2):
+        sys.exit("usage: judge_plans.py [--needed] rows.csv [DEVICE]")
+    device = arguments[1] if len(arguments) == 2 else "h100-sxm"
+    problems = read(arguments[0])
+    if "--needed" in sys.argv:
+        for average, worst, wins, candidate in needed(problems):
+            print("%-50s without it: geometric mean %.4f, worst %.3f; wins %d" % (candidate, average, worst, wins))
+    rows, unknown = judge(problems, device)
     for ratio, _, problem, choice, best in rows:
         if ratio > 1.01:
             print("%.3f  %-56s %-50s best: %s" % (ratio, problem, choice, best))
