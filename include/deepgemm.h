@@ -507,6 +507,22 @@ DG_API dg_status dg_fp8_paged_mqa_logits(
 DG_API dg_status dg_paged_mqa_logits_metadata(dg_context *context, const struct dg_tensor *lengths,
                                               const struct dg_tensor *schedule, void *stream);
 
+/* What a call of MQA logits asks for, without its data.  next_n == 0: the plain form, of which num_kv counts;
+ * else the paged form, of which page_size counts. */
+struct dg_mqa_problem {
+    size_t struct_size;    /* sizeof(struct dg_mqa_problem) */
+    int64_t rows, columns; /* of logits */
+    int64_t num_kv;
+    int32_t heads, depth;
+    int32_t next_n, page_size;
+    dg_type weights_type, logits_type; /* DG_F32 or DG_BF16 */
+    uint32_t flags;                    /* DG_MQA_... */
+};
+
+/* As dg_prepare: makes ready what such a call needs.  On a GPU any sizes do that share heads, depth, next_n
+ * and logits_type. */
+DG_API dg_status dg_mqa_prepare(dg_context *context, const struct dg_mqa_problem *problem);
+
 /* ------------------------------------------------------------------------------------------------
  * Quantisation to E4M3
  *
@@ -643,6 +659,9 @@ DG_API dg_status dg_info(dg_fact_callback callback, void *user);
 /* What would run for a problem, and why.  Compiles nothing and touches no device memory. */
 DG_API dg_status dg_explain(dg_context *context, const struct dg_problem *problem,
                             dg_fact_callback callback, void *user);
+
+DG_API dg_status dg_mqa_explain(dg_context *context, const struct dg_mqa_problem *problem,
+                                dg_fact_callback callback, void *user);
 
 /* The plans that could run a problem, one fact each: the section is "candidate", the key its name in a
  * tuning file, the value the predicted microseconds.  None where a backend has but one way. */

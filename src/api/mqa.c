@@ -4,6 +4,7 @@
 // What tensors hold (ranges, lengths, page ids) is on the device and not looked at here.
 #include "api/check.h"
 #include "api/context.h"
+#include "api/mqa_check.h"
 #include "base/overflow.h"
 
 #include <string.h>
@@ -160,6 +161,8 @@ static dg_status run(dg_context *context, const struct dg_mqa_args *args)
         return dg_fail(DG_UNSUPPORTED, "the %s backend has no MQA logits", context->backend->name);
     if (args->rows == 0 || args->columns == 0)
         return DG_OK;
+    if (args->is_paged)
+        DG_TRY(dg_mqa_check_paged(context, args));
     return context->backend->mqa_logits(context->state, dg_context_num_sms(context), args);
 }
 

@@ -92,8 +92,6 @@ struct dg_mqa_schedule_args {
     void *stream;
 };
 
-enum { DG_MQA_CHUNK = 128 }; // positions of a sequence that a schedule deals out together
-
 // Told of candidates one by one, until it returns something else than DG_OK.
 typedef dg_status (*dg_candidate_visit)(void *user, const char *name, const struct dg_plan *plan);
 
@@ -139,6 +137,10 @@ struct dg_backend {
     dg_status (*dequantize)(void *state, const struct dg_quantize_args *args);
     dg_status (*mqa_logits)(void *state, int32_t num_sms, const struct dg_mqa_args *args);
     dg_status (*mqa_schedule)(void *state, const struct dg_mqa_schedule_args *args);
+    // As prepare and explain, for a checked problem; NULL: nothing to make ready, nothing to tell.
+    dg_status (*mqa_prepare)(void *state, const struct dg_mqa_problem *problem);
+    dg_status (*mqa_explain)(const struct dg_mqa_problem *problem, const struct dg_device *device,
+                             dg_fact_callback callback, void *user);
 
     // Facts for `deepgemm info` that hold without an open context (CPU features, driver version...).
     void (*info)(dg_fact_callback callback, void *user);

@@ -19,7 +19,7 @@ struct dg_cpu_mqa_row dg_cpu_mqa_row(const struct dg_mqa_args *args, int64_t row
 const uint8_t *dg_cpu_mqa_key(const struct dg_mqa_args *args, int64_t row, int64_t position,
                               float *scale);
 
-// Sizes this backend can do, ranges of page ids, the schedule.
+// Sizes this backend can do.
 dg_status dg_cpu_mqa_check(const struct dg_mqa_args *args);
 
 // One task: some columns of one row.  Columns [*first, *last) of it are scores; the others were left as

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: MIT
-// cpu_mqa_rows.c - the positions of a row, their keys, and the checks of what tables and schedules hold.
-// Shared by the cpu backend and the oracle, which compute on their own.
+// cpu_mqa_rows.c - the positions of a row, their keys, the schedule.  Shared by the cpu backend and the oracle, which compute on their own.
 #include "backend/cpu/cpu_mqa.h"
 
 #include "base/overflow.h"
+#include "plan/mqa_schedule.h"
 
 #include <math.h>
-
-#define LL(x) ((long long)(x))
 
 static int64_t smaller(int64_t a, int64_t b)
 {
@@ -102,72 +100,22 @@ void dg_cpu_mqa_task(const struct dg_mqa_args *args, int64_t task, struct dg_cpu
 
 // ---- checks ----
 
-static dg_status check_pages(const struct dg_mqa_args *args)
-{
-    const struct dg_mqa_paged *p = &args->paged;
-    for (int64_t row = 0; row < args->rows; row++) {
-        const int64_t needed = dg_ceil_div(dg_cpu_mqa_row(args, row).end, p->page_size);
-        const int64_t sequence = row / p->next_n;
-        for (int64_t i = 0; i < needed; i++) {
-            const int32_t id = p->block_table[sequence * p->block_table_stride + i];
-            if (id < 0 || id >= p->num_pages)
-                return dg_fail(DG_INVALID_ARGUMENT,
-                               "block_table[%lld][%lld] = %d: must be a page from 0 to %lld",
-                               LL(sequence), LL(i), (int)id, LL(p->num_pages) - 1);
-        }
-    }
-    return DG_OK;
-}
-
-static dg_status check_schedule(const struct dg_mqa_paged *p)
-{
-    const int32_t *last = p->schedule ? p->schedule + 2 * (int64_t)p->num_workers : NULL;
-    if (!last || (last[0] == p->batch && last[1] == p->num_workers))
-        return DG_OK;
-    return dg_fail(DG_INVALID_ARGUMENT,
-                   "schedule[%d] = %d, %d: was not made for %d sequences and %d SMs; see "
-                   "dg_paged_mqa_logits_metadata()",
-                   (int)p->num_workers, (int)last[0], (int)last[1], (int)p->batch,
-                   (int)p->num_workers);
-}
-
 dg_status dg_cpu_mqa_check(const struct dg_mqa_args *args)
 {
     if (args->depth > CPU_MQA_MAX_DEPTH)
         return dg_fail(DG_UNSUPPORTED, "q has depth %d: a CPU does at most %d", (int)args->depth,
                        CPU_MQA_MAX_DEPTH);
     if (args->logits_type == DG_F32 || args->logits_type == DG_BF16 || args->logits_type == DG_F64)
-        return args->is_paged
-                   ? (check_schedule(&args->paged) ? DG_INVALID_ARGUMENT : check_pages(args))
-                   : DG_OK;
+        return DG_OK;
     return dg_fail(DG_INTERNAL, "logits.type = %s", dg_type_name(args->logits_type));
 }
 
 // ---- schedule ----
 
-static int64_t chunks_of(const struct dg_mqa_paged *p, int64_t sequence)
-{
-    int64_t longest = 0;
-    const int64_t count = p->lengths_per_row ? p->next_n : 1;
-    for (int64_t t = 0; t < count; t++)
-        longest = larger(longest, p->lengths[sequence * count + t]);
-    return dg_ceil_div(longest, DG_MQA_CHUNK);
-}
-
 dg_status dg_cpu_mqa_schedule(void *state, const struct dg_mqa_schedule_args *args)
 {
     const struct dg_mqa_paged *p = &args->paged;
-    int64_t total = 0, sequence = 0, before = 0; // chunks of the sequences before `sequence`
-    for (int64_t b = 0; b < p->batch; b++)
-        total += chunks_of(p, b);
-    for (int64_t worker = 0; worker < p->num_workers; worker++) {
-        const int64_t first = (int64_t)((__int128)total * worker / p->num_workers);
-        while (sequence < p->batch && before + chunks_of(p, sequence) <= first)
-            before += chunks_of(p, sequence++);
-        args->schedule[2 * worker] = (int32_t)sequence;
-        args->schedule[2 * worker + 1] = (int32_t)(sequence < p->batch ? first - before : 0);
-    }
-    args->schedule[2 * p->num_workers] = p->batch;
-    args->schedule[2 * p->num_workers + 1] = p->num_workers;
+    dg_mqa_schedule_make(p->lengths, p->batch, p->lengths_per_row ? p->next_n : 1, p->num_workers,
+                         args->schedule);
     return DG_OK;
 }

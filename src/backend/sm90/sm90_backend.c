@@ -153,6 +153,30 @@ static dg_status gemm(void *user, const struct dg_problem *problem, const struct
     return status;
 }
 
+static dg_status copy_back(const struct dg_cuda *cuda, void *to, const void *from, size_t bytes,
+                           CUstream stream)
+{
+    CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
+    DG_CUDA_TRY(cuda->cuStreamIsCapturing(stream, &capture), "asking whether a stream is captured");
+    if (capture != CU_STREAM_CAPTURE_STATUS_NONE)
+        return dg_fail(DG_INVALID_ARGUMENT, "options.flags: checks of what a device holds wait for "
+                                            "the stream, which must not be capturing");
+    DG_CUDA_TRY(cuda->cuMemcpyDtoHAsync(to, (CUdeviceptr)(uintptr_t)from, bytes, stream),
+                "copying %zu bytes to the host", bytes);
+    DG_CUDA_TRY(cuda->cuStreamSynchronize(stream), "waiting for the stream");
+    return DG_OK;
+}
+
+static dg_status fetch(void *user, void *to, const void *from, size_t bytes, void *stream)
+{
+    struct dg_sm90_state *state = user;
+    struct dg_cuda_scope scope;
+    DG_TRY(dg_cuda_enter(&state->context, &scope));
+    const dg_status status = copy_back(state->context.cuda, to, from, bytes, stream);
+    dg_cuda_leave(&state->context, &scope);
+    return status;
+}
+
 // ---- for a device that is not there ----
 
 // A state without a driver, whose kernels are compiled to the disk cache and not loaded.
@@ -194,6 +218,7 @@ static const struct dg_backend planner = {
     .explain = dg_sm90_explain,
     .prepare = prepare_profile,
     .gemm = gemm_profile,
+    .mqa_explain = dg_sm90_mqa_explain,
 };
 
 extern const struct dg_backend dg_sm90_backend;
@@ -209,7 +234,10 @@ const struct dg_backend dg_sm90_backend = {
     .explain = dg_sm90_explain,
     .prepare = prepare,
     .gemm = gemm,
+    .fetch = fetch,
     .mqa_logits = dg_sm90_mqa_logits,
     .mqa_schedule = dg_sm90_mqa_schedule,
+    .mqa_prepare = dg_sm90_mqa_prepare,
+    .mqa_explain = dg_sm90_mqa_explain,
     .info = info,
 };

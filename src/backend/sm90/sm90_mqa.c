@@ -7,12 +7,14 @@
 #include "backend/sm90/sm90_mqa_args.h"
 #include "backend/sm90/sm90_mqa_kernel.h"
 #include "cuda/launch.h"
+#include "plan/mqa_schedule.h"
 
-#include <string.h>
+#include <stdarg.h>
+#include <stdio.h>
 
 #define LL(x) ((long long)(x))
 
-enum { MOST_HEADS = 128, MOST_DEPTH = 128, QUERIES = 4, THREADS = 384 };
+enum { MOST_HEADS = 128, MOST_DEPTH = 128, QUERIES = 4, STAGE_KEYS = 64 };
 _Static_assert((int)DG_MQA_CHUNK == (int)DG_SM90_MQA_CHUNK, "schedules are the same everywhere");
 
 // ---- checks -----------------------------------------------------------------------------------------
@@ -33,14 +35,20 @@ static dg_status check_stride(const char *name, int64_t bytes)
                    LL(bytes));
 }
 
+static dg_status check_heads(int32_t heads, int32_t depth)
+{
+    if (heads > MOST_HEADS)
+        return dg_fail(DG_UNSUPPORTED, "q has %d heads: a GPU does at most %d", (int)heads,
+                       MOST_HEADS);
+    if (depth > MOST_DEPTH || depth % 16)
+        return dg_fail(DG_UNSUPPORTED, "q has depth %d: on a GPU a multiple of 16 up to %d",
+                       (int)depth, MOST_DEPTH);
+    return DG_OK;
+}
+
 static dg_status check_sizes(const struct dg_mqa_args *args)
 {
-    if (args->heads > MOST_HEADS)
-        return dg_fail(DG_UNSUPPORTED, "q has %d heads: a GPU does at most %d", (int)args->heads,
-                       MOST_HEADS);
-    if (args->depth > MOST_DEPTH || args->depth % 16)
-        return dg_fail(DG_UNSUPPORTED, "q has depth %d: on a GPU a multiple of 16 up to %d",
-                       (int)args->depth, MOST_DEPTH);
+    DG_TRY(check_heads(args->heads, args->depth));
     DG_TRY(check_int("logits.shape[0]", args->rows));
     DG_TRY(check_int("logits.shape[1]", args->columns));
     DG_TRY(check_stride("the stride of q's heads", args->q_head_stride));
@@ -138,7 +146,7 @@ static dg_status map_keys(const struct dg_sm90_state *state, const struct dg_mqa
         .data = args->plain.kv,
         .shape = {(uint64_t)args->depth, (uint64_t)args->plain.num_kv},
         .stride_bytes = {(uint64_t)args->plain.kv_row_stride},
-        .box = {(uint32_t)kernel->depth, kernel->pieces == 1 ? 128 : 64},
+        .box = {(uint32_t)kernel->depth, STAGE_KEYS},
         .rank = 2,
         .type = CU_TENSOR_MAP_DATA_TYPE_UINT8,
         .swizzle = swizzle_of(kernel->depth),
@@ -146,17 +154,24 @@ static dg_status map_keys(const struct dg_sm90_state *state, const struct dg_mqa
     return encode(state, "kv", desc, map);
 }
 
-// A page's values [page_size][depth] and, behind them, its scales.
+// May one box hold a page's values and, in whole rows behind them, its scales?
+static int is_merged(const struct dg_mqa_args *args, const struct dg_sm90_mqa_kernel *kernel)
+{
+    return args->paged.page_size == STAGE_KEYS && args->depth == kernel->depth;
+}
+
+// Pages: values [page_size][depth] and, behind them, scales.
 static dg_status map_pages(const struct dg_sm90_state *state, const struct dg_mqa_args *args,
                            const struct dg_sm90_mqa_kernel *kernel, struct dg_sm90_mqa_maps *maps)
 {
     const struct dg_mqa_paged *p = &args->paged;
-    const uint32_t size = (uint32_t)p->page_size;
+    const uint32_t size = (uint32_t)p->page_size, keys = size < STAGE_KEYS ? size : STAGE_KEYS;
+    const uint32_t scale_rows = is_merged(args, kernel) ? size * 4 / (uint32_t)args->depth : 0;
     struct dg_tensor_map_desc values = {
         .data = p->pages,
-        .shape = {(uint64_t)args->depth, size, (uint64_t)p->num_pages},
+        .shape = {(uint64_t)args->depth, size + scale_rows, (uint64_t)p->num_pages},
         .stride_bytes = {(uint64_t)args->depth, (uint64_t)p->page_stride_bytes},
-        .box = {(uint32_t)kernel->depth, size, 1},
+        .box = {(uint32_t)kernel->depth, keys + scale_rows, 1},
         .rank = 3,
         .type = CU_TENSOR_MAP_DATA_TYPE_UINT8,
         .swizzle = swizzle_of(kernel->depth),
@@ -165,7 +180,7 @@ static dg_status map_pages(const struct dg_sm90_state *state, const struct dg_mq
         .data = p->pages + (int64_t)p->page_size * args->depth,
         .shape = {size, (uint64_t)p->num_pages},
         .stride_bytes = {(uint64_t)p->page_stride_bytes},
-        .box = {size, 1},
+        .box = {keys, 1},
         .rank = 2,
         .type = CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
         .swizzle = CU_TENSOR_MAP_SWIZZLE_NONE,
@@ -196,7 +211,8 @@ static void fill_plain(const struct dg_mqa_args *args, struct dg_sm90_mqa_args *
     out->is_compressed = (args->flags & DG_MQA_COMPRESSED) != 0;
 }
 
-static void fill_paged(const struct dg_mqa_args *args, struct dg_sm90_mqa_args *out)
+static void fill_paged(const struct dg_mqa_args *args, const struct dg_sm90_mqa_kernel *kernel,
+                       struct dg_sm90_mqa_args *out)
 {
     const struct dg_mqa_paged *p = &args->paged;
     out->lengths = p->lengths;
@@ -209,6 +225,7 @@ static void fill_paged(const struct dg_mqa_args *args, struct dg_sm90_mqa_args *
     out->lengths_per_row = p->lengths_per_row;
     out->num_workers = p->num_workers;
     out->page_size = p->page_size;
+    out->is_merged = is_merged(args, kernel);
     out->max_length = p->max_pages > args->columns / p->page_size
                           ? (int)args->columns
                           : (int)(p->max_pages * p->page_size);
@@ -232,7 +249,7 @@ static void fill_args(const struct dg_mqa_args *args, const struct dg_sm90_mqa_k
         .is_filled = (args->flags & DG_MQA_CLEAN) != 0,
     };
     if (args->is_paged)
-        fill_paged(args, out);
+        fill_paged(args, kernel, out);
     else
         fill_plain(args, out);
 }
@@ -251,7 +268,7 @@ static dg_status launch(struct dg_sm90_state *state, int32_t num_ctas,
         .name = identity->is_paged ? "sm90_fp8_paged_mqa_logits" : "sm90_fp8_mqa_logits",
         .function = kernel.function,
         .grid = {(uint32_t)num_ctas, 1, 1},
-        .block = {THREADS, 1, 1},
+        .block = {128 * (uint32_t)(dg_sm90_mqa_math_groups(identity) + 1), 1, 1},
         .smem_bytes = (uint32_t)kernel.smem_bytes,
         .pdl = args->flags & DG_MQA_PDL ? 1 : 0,
         .stream = args->stream,
@@ -314,12 +331,17 @@ static dg_status describe_schedule(void *user, struct dg_jit_request *request)
     return DG_OK;
 }
 
+static dg_status schedule_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
+{
+    static const char key[] = "sm90_mqa_schedule";
+    return dg_jit_get(state->jit, key, sizeof key, describe_schedule, NULL, kernel);
+}
+
 static dg_status launch_schedule(struct dg_sm90_state *state,
                                  const struct dg_mqa_schedule_args *args)
 {
-    static const char key[] = "sm90_mqa_schedule";
     struct dg_jit_kernel kernel;
-    DG_TRY(dg_jit_get(state->jit, key, sizeof key, describe_schedule, NULL, &kernel));
+    DG_TRY(schedule_kernel(state, &kernel));
     struct dg_sm90_mqa_schedule_args schedule = {
         .lengths = args->paged.lengths,
         .schedule = args->schedule,
@@ -349,4 +371,66 @@ dg_status dg_sm90_mqa_schedule(void *user, const struct dg_mqa_schedule_args *ar
     const dg_status status = launch_schedule(state, args);
     dg_cuda_leave(&state->context, &scope);
     return status;
+}
+
+// ---- ahead of a call ----------------------------------------------------------------------------------
+
+// The kernel of the launch that begins with token `first`.
+static struct dg_sm90_mqa_kernel kernel_of(const struct dg_mqa_problem *p, int32_t first)
+{
+    const int32_t rest = p->next_n - first;
+    return dg_sm90_mqa_choose(p->next_n > 0, rest > 0 && rest < QUERIES ? rest : QUERIES, p->heads,
+                              p->depth, p->logits_type == DG_BF16);
+}
+
+static dg_status load_kernels(struct dg_sm90_state *state, const struct dg_mqa_problem *p)
+{
+    struct dg_jit_kernel kernel;
+    // Of more than four tokens only the last launch may have another kernel.
+    const int32_t last = p->next_n > QUERIES ? (p->next_n - 1) / QUERIES * QUERIES : 0;
+    for (int32_t first = 0; first <= last; first += last ? last : 1) {
+        struct dg_sm90_mqa_kernel identity = kernel_of(p, first);
+        DG_TRY(dg_jit_get(state->jit, &identity, sizeof identity, dg_sm90_mqa_describe, &identity,
+                          &kernel));
+    }
+    return p->next_n > 0 ? schedule_kernel(state, &kernel) : DG_OK;
+}
+
+dg_status dg_sm90_mqa_prepare(void *user, const struct dg_mqa_problem *problem)
+{
+    struct dg_sm90_state *state = user;
+    struct dg_cuda_scope scope;
+    DG_TRY(check_heads(problem->heads, problem->depth));
+    DG_TRY(dg_cuda_enter(&state->context, &scope));
+    const dg_status status = load_kernels(state, problem);
+    dg_cuda_leave(&state->context, &scope);
+    return status;
+}
+
+__attribute__((format(printf, 4, 5))) static void tell(dg_fact_callback callback, void *user,
+                                                       const char *key, const char *format, ...)
+{
+    char text[160];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    callback(user, "plan", key, text);
+}
+
+dg_status dg_sm90_mqa_explain(const struct dg_mqa_problem *p, const struct dg_device *device,
+                              dg_fact_callback callback, void *user)
+{
+    char text[160];
+    DG_TRY(check_heads(p->heads, p->depth));
+    const struct dg_sm90_mqa_kernel kernel = kernel_of(p, 0);
+    dg_sm90_mqa_kernel_text(&kernel, text, sizeof text);
+    tell(callback, user, "kernel_key", "%s", text);
+    tell(callback, user, "launches", "%d", p->next_n > 0 ? (p->next_n + QUERIES - 1) / QUERIES : 1);
+    tell(callback, user, "ctas", "%d", (int)device->num_sms);
+    tell(callback, user, "queries_per_cta", "%d", (int)(QUERIES / kernel.lanes));
+    tell(callback, user, "heads_padded", "%d", 2 * kernel.lanes * kernel.head_rows * kernel.pieces);
+    tell(callback, user, "depth_padded", "%d", (int)kernel.depth);
+    tell(callback, user, "smem_bytes", "%d", (int)dg_sm90_mqa_smem_bytes(&kernel));
+    return DG_OK;
 }

@@ -24,6 +24,12 @@
 #ifndef DG_LOGITS_BF16
 #error "DG_LOGITS_BF16: 1 when logits are BF16, 0 for FP32"
 #endif
+#ifndef DG_MATH_GROUPS
+#error "DG_MATH_GROUPS: warpgroups that multiply"
+#endif
+#ifndef DG_MATH_REGISTERS
+#error "DG_MATH_REGISTERS, DG_LOAD_REGISTERS: of a thread after setmaxnreg"
+#endif
 #ifndef DG_NUM_STAGES
 #error "DG_NUM_STAGES: slots of the ring of keys"
 #endif
@@ -41,8 +47,7 @@
 #include "sm90_ptx.cuh"
 
 enum {
-    MATH_GROUPS = 2,
-    THREADS = 128 * (MATH_GROUPS + 1),
+    THREADS = 128 * (DG_MATH_GROUPS + 1),
     ACC = 4 * DG_HEAD_ROWS, // accumulators of a thread
     HEAD_ROWS = DG_HEAD_ROWS * DG_PIECES,
     QUERIES = 4 / DG_LANES, // of a product
@@ -57,6 +62,14 @@ enum {
 };
 
 // ---- instructions that only these kernels need; section numbers as in sm90_ptx.cuh ----
+
+// Memory that no kernel writes meanwhile (9.7.9.8); where it stands the load is begun.
+DG_DEVICE float dg_ld_global_nc(const float *address)
+{
+    float value;
+    asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(value) : "l"(address));
+    return value;
+}
 
 DG_DEVICE void dg_st_shared_u32(u32 address, u32 value)
 {
@@ -108,15 +121,23 @@ DG_DEVICE void prepare_shared(u32 barriers, u32 weights, u32 weight_bytes)
 {
     if (threadIdx.x == 0) {
         for (int i = 0; i < 2 * DG_NUM_STAGES; i++)
-            dg_mbarrier_init(barriers + i * 8, i < DG_NUM_STAGES ? 1 : 4 * MATH_GROUPS);
+            dg_mbarrier_init(barriers + i * 8, i < DG_NUM_STAGES ? 1 : 4);
         for (int i = 0; i < 2 * DG_Q_SLOTS; i++)
             dg_mbarrier_init(barriers + (2 * DG_NUM_STAGES + i) * 8,
-                             i < DG_Q_SLOTS ? 1 : 4 * MATH_GROUPS);
+                             i < DG_Q_SLOTS ? 1 : 4 * DG_MATH_GROUPS);
         dg_fence_mbarrier_init();
     }
     for (u32 i = threadIdx.x * 4; i < weight_bytes; i += THREADS * 4)
         dg_st_shared(weights + i, 0);
     __syncthreads();
+}
+
+// A math group takes every DG_MATH_GROUPS-th stage, whichever unit it belongs to.  `stage`: its next one, counted
+// from the beginning of a unit of `stages`; the same, counted in the next unit.
+DG_DEVICE int stage_in_next(int stage, int stages)
+{
+    stage -= stages;
+    return stage < 0 ? (stage % DG_MATH_GROUPS + DG_MATH_GROUPS) % DG_MATH_GROUPS : stage;
 }
 
 // ---- queries ----
@@ -186,17 +207,17 @@ DG_DEVICE void add_scores(float *sums, const float *acc, const float *weights)
         }
 }
 
-// The sums of a thread's two rows over all lanes of the query.
-DG_DEVICE void join_lanes(const float *sums, float *joined)
+// Adds the scores of a thread's two rows up over all lanes of the query.  The first lane is left with that of
+// the first row in scores[0], the second lane with that of the second row.
+DG_DEVICE void join_lanes(float *scores)
 {
-#pragma unroll
-    for (int row = 0; row < 2; row++) {
-        float sum = sums[2 * row] + sums[2 * row + 1];
-#pragma unroll
-        for (int lane = 1; lane < DG_LANES; lane *= 2)
-            sum += __shfl_xor_sync(~0u, sum, lane);
-        joined[row] = sum;
+    if (DG_LANES > 1) {
+        const int is_second = threadIdx.x % 2;
+        const float sent = is_second ? scores[0] : scores[1];
+        scores[0] = (is_second ? scores[1] : scores[0]) + __shfl_xor_sync(~0u, sent, 1);
     }
+    if (DG_LANES > 2)
+        scores[0] += __shfl_xor_sync(~0u, scores[0], 2);
 }
 
 // ---- stores ----
@@ -242,7 +263,7 @@ DG_DEVICE struct columns columns_of(const struct dg_sm90_mqa_args *args, int row
 DG_DEVICE void fill_rows(const struct dg_sm90_mqa_args *args, int warp, int warps, u32 bits,
                          int whole_rows)
 {
-    enum { FILL_COLUMNS = 8192 };
+    enum { FILL_COLUMNS = 1024 };
     const int per_row = (args->columns + FILL_COLUMNS - 1) / FILL_COLUMNS, lane = threadIdx.x % 32;
     const i64 count = (i64)args->rows * per_row;
     for (i64 first = (i64)warp * 32; first < count; first += (i64)warps * 32) {

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-enum { MOST_SMEM = 232448, MOST_STAGES = 12, MATH_GROUPS = 2, INFO_BYTES = 128, SCAN_BYTES = 128 };
+enum { MOST_SMEM = 232448, MOST_STAGES = 24, INFO_BYTES = 128, SCAN_BYTES = 256 };
 
 // ---- which ------------------------------------------------------------------------------------------
 
@@ -76,16 +76,18 @@ static int32_t q_bytes(const struct dg_sm90_mqa_kernel *k)
 
 static int32_t stage_bytes(const struct dg_sm90_mqa_kernel *k)
 {
-    if (k->is_paged)
-        return 128 * k->depth + 1024;
-    return (k->pieces == 1 ? 128 : 64) * k->depth;
+    return 64 * k->depth + (k->is_paged ? 1024 : 0);
 }
 
-// The plain kernel's groups have queries of their own; of the paged kernel's they are the same.
 static int32_t unit_bytes(const struct dg_sm90_mqa_kernel *k)
 {
     const int32_t weights = 4 * (2 * k->head_rows * k->pieces + 4) * 4;
-    return (k->is_paged ? 1 : MATH_GROUPS) * (q_bytes(k) + weights) + INFO_BYTES;
+    return q_bytes(k) + weights + INFO_BYTES;
+}
+
+int32_t dg_sm90_mqa_math_groups(const struct dg_sm90_mqa_kernel *k)
+{
+    return k->is_paged && k->head_rows == 8 ? 4 : 3;
 }
 
 int32_t dg_sm90_mqa_q_slots(const struct dg_sm90_mqa_kernel *k)
@@ -102,9 +104,10 @@ static int32_t smem_bytes(const struct dg_sm90_mqa_kernel *k, int32_t stages)
 
 int32_t dg_sm90_mqa_stages(const struct dg_sm90_mqa_kernel *k)
 {
-    int32_t stages = MOST_STAGES;
+    const int32_t groups = dg_sm90_mqa_math_groups(k); // take turns
+    int32_t stages = MOST_STAGES / groups * groups;
     while (smem_bytes(k, stages) > MOST_SMEM)
-        stages--;
+        stages -= groups;
     return stages;
 }
 
@@ -168,6 +171,11 @@ dg_status dg_sm90_mqa_describe(void *user, struct dg_jit_request *request)
     dg_jit_define(request, "DG_HEAD_ROWS", kernel->head_rows);
     dg_jit_define(request, "DG_PIECES", kernel->pieces);
     dg_jit_define(request, "DG_LOGITS_BF16", kernel->logits_bf16);
+    const int32_t groups = dg_sm90_mqa_math_groups(kernel);
+    dg_jit_define(request, "DG_MATH_GROUPS", groups);
+    // The launch gives 512 threads 128 registers each, or 640 threads 96.
+    dg_jit_define(request, "DG_MATH_REGISTERS", groups == 3 ? 152 : 104);
+    dg_jit_define(request, "DG_LOAD_REGISTERS", groups == 3 ? 56 : 64);
     dg_jit_define(request, "DG_NUM_STAGES", dg_sm90_mqa_stages(kernel));
     dg_jit_define(request, "DG_Q_SLOTS", dg_sm90_mqa_q_slots(kernel));
     emit_wgmma(&request->prologue, 8 * kernel->head_rows, kernel->depth);

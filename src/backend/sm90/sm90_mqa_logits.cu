@@ -1,30 +1,26 @@
 // SPDX-License-Identifier: MIT
 // sm90_mqa_logits.cu - plain MQA logits: logits[i][j] = scale[j] * sum over h of weight[i][h] * relu(q[i][h] . k[j]).
 //
-// The rows are cut into units of eight queries, each with the positions that any of its rows has, in stages
-// of 64 or 128 keys.  All stages of all units stand in one line; each CTA adds the line up for itself and
-// takes an equal part of it, so that ragged ranges keep all SMs busy to the end.  Roles of the warps:
+// The rows are cut into units of four queries, each with the positions that any of its rows has, in stages
+// of 64 keys.  All stages of all units stand in one line; each CTA adds the line up for itself and takes an
+// equal part of it, so that ragged ranges keep all SMs busy to the end.  Roles of the warps:
 //
 //     key loader     waits empty[s]    a TMA box of keys                            -> full[s]
 //     query loader   waits q_empty[u]  q by TMA, weights, the ranges of the unit    -> q_full[u]
 //     fill warps     minus infinity outside of all ranges
 //     math groups    wait  full[s]     products, weighted sums, stores              -> empty[s]
 //
-// A math group has four of the unit's queries, and works in steps: a product of 64 keys with as many heads as
-// 64 accumulators hold.  There are two sets of accumulators, so that the next step's product is made by the
-// tensor cores while this step's is summed up (sm90_mqa.cuh).  Both groups read the same keys, which halves
-// the reads from the L2 cache.
+// The math groups take turns at the stages: while one adds up, the tensor cores have the products of the
+// others.  A stage of more heads than a product's 16 groups of columns takes several products (pieces).
 //
 // Compile-time parameters: see sm90_mqa.cuh; DG_LANES is 1.
 #include "sm90_mqa.cuh"
 
 enum {
-    SUBS = DG_PIECES == 1 ? 2 : 1, // 64-key parts of a stage
-    STEPS = SUBS * DG_PIECES,
-    STAGE_KEYS = 64 * SUBS,
+    STAGE_KEYS = 64,
     STAGE_BYTES = STAGE_KEYS * DG_DEPTH,
-    UNIT_ROWS = 4 * MATH_GROUPS,
-    KEPT_WEIGHTS = DG_PIECES <= 2, // in registers; else they are read for each step
+    UNIT_ROWS = 4,
+    KEPT_WEIGHTS = DG_PIECES <= 2, // in registers; else they are read for each product
     // Info of a unit, words: [start of each row][number of scores of each row][first position][stages][first row]
     INFO_FIRST = 2 * UNIT_ROWS,
     INFO_STAGES,
@@ -32,14 +28,16 @@ enum {
     INFO_BYTES = 128,
     // Shared memory
     Q_AT = DG_NUM_STAGES * STAGE_BYTES,
-    WEIGHTS_AT = Q_AT + DG_Q_SLOTS * MATH_GROUPS * Q_BYTES,
-    INFO_AT = WEIGHTS_AT + DG_Q_SLOTS * MATH_GROUPS * WEIGHT_BYTES,
+    WEIGHTS_AT = Q_AT + DG_Q_SLOTS * Q_BYTES,
+    INFO_AT = WEIGHTS_AT + DG_Q_SLOTS * WEIGHT_BYTES,
     SCAN_AT = INFO_AT + DG_Q_SLOTS * INFO_BYTES,
-    FULL_AT = SCAN_AT + 128,
+    SCAN_BYTES = 256,
+    FULL_AT = SCAN_AT + SCAN_BYTES,
     EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
     Q_FULL_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     Q_EMPTY_AT = Q_FULL_AT + DG_Q_SLOTS * 8,
 };
+static_assert(DG_NUM_STAGES % DG_MATH_GROUPS == 0, "a group that skips a lap would mistake its parity");
 
 // ---- who does what ----
 
@@ -195,21 +193,17 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
     do {
         work = next_work(args, &share);
         const u32 full = smem + Q_FULL_AT + slot.index * 8, row = work.unit * UNIT_ROWS;
-        const u32 q = smem + Q_AT + slot.index * (MATH_GROUPS * Q_BYTES);
-        const u32 weights = smem + WEIGHTS_AT + slot.index * (MATH_GROUPS * WEIGHT_BYTES);
         const u32 info = smem + INFO_AT + slot.index * INFO_BYTES;
         dg_mbarrier_wait(smem + Q_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
         if (lane == 0 && work.stages) {
-            dg_mbarrier_expect_tx(full, MATH_GROUPS * Q_BYTES);
-            for (int group = 0; group < MATH_GROUPS; group++)
-                load_queries(q + group * Q_BYTES, &maps->q, full, row + group * 4);
+            dg_mbarrier_expect_tx(full, Q_BYTES);
+            load_queries(smem + Q_AT + slot.index * Q_BYTES, &maps->q, full, row);
         }
         for (int i = 0; i < UNIT_ROWS && work.stages && row + i < args->rows; i++)
-            load_weights(weights + i / 4 * WEIGHT_BYTES, args, i % 4, row + i);
+            load_weights(smem + WEIGHTS_AT + slot.index * WEIGHT_BYTES, args, i, row + i);
         if (lane < UNIT_ROWS) {
             dg_st_shared_u32(info + lane * 4, work.range.begin);
-            dg_st_shared_u32(info + (UNIT_ROWS + lane) * 4,
-                             max(work.range.end - work.range.begin, 0));
+            dg_st_shared_u32(info + (UNIT_ROWS + lane) * 4, max(work.range.end - work.range.begin, 0));
         }
         if (lane == 0) {
             dg_st_shared_u32(info + INFO_FIRST * 4, work.first);
@@ -232,91 +226,101 @@ struct query {
     int position;       // of the thread's first row, the second one is 8 further
 };
 
-DG_DEVICE struct query read_query(const struct dg_sm90_mqa_args *args, u32 info, u32 group)
+// `stage`: the group's first one of the unit.
+DG_DEVICE struct query read_query(const struct dg_sm90_mqa_args *args, u32 info, int stage)
 {
-    const u32 lane = threadIdx.x % 32, row = group * 4 + lane % 4;
-    const u32 start = dg_ld_shared(info + row * 4);
+    const u32 lane = threadIdx.x % 32, row = lane % 4, start = dg_ld_shared(info + row * 4);
     struct query query;
     query.length = dg_ld_shared(info + (UNIT_ROWS + row) * 4);
-    query.position = dg_ld_shared(info + INFO_FIRST * 4) + threadIdx.x / 32 % 4 * 16 + lane / 4;
+    query.position = dg_ld_shared(info + INFO_FIRST * 4) + stage * STAGE_KEYS + threadIdx.x / 32 % 4 * 16 + lane / 4;
     query.offset = query.position - start;
     const i64 column = (i64)query.position - (args->is_compressed ? (i64)start : 0);
     query.at = logits_row(args, dg_ld_shared(info + INFO_ROW * 4) + row) + column * LOGIT_BYTES;
     return query;
 }
 
-DG_DEVICE void store_scores(const struct dg_sm90_mqa_args *args, const float *sums,
-                            struct query *query, const float *scales)
+// Scales of a thread's keys; `position`: of its first one.
+DG_DEVICE void read_scales(const struct dg_sm90_mqa_args *args, float *scales, int position)
+{
+    scales[0] = dg_ld_global_nc(args->scales + min(position, args->num_kv - 1));
+    scales[1] = dg_ld_global_nc(args->scales + min(position + 8, args->num_kv - 1));
+}
+
+// Stores the scores of a stage and goes on to the group's next.
+DG_DEVICE void store_scores(const float *sums, struct query *query, const float *scales)
 {
     if (query->offset < query->length)
         store_logit(query->at, (sums[0] + sums[1]) * scales[0]);
     if (query->offset + 8 < query->length)
         store_logit(query->at + 8 * LOGIT_BYTES, (sums[2] + sums[3]) * scales[1]);
-    query->at += 64 * LOGIT_BYTES;
-    query->offset += 64;
-    query->position += 64;
+    query->at += DG_MATH_GROUPS * STAGE_KEYS * LOGIT_BYTES;
+    query->offset += DG_MATH_GROUPS * STAGE_KEYS;
+    query->position += DG_MATH_GROUPS * STAGE_KEYS;
 }
 
-// The steps of one stage, whose first product is in acc[0]; leaves the first one of the next stage there.
-// `next`: the slot of the next stage; the last stage has none.
-DG_DEVICE void work_stage(const struct dg_sm90_mqa_args *args, u32 smem, u32 q, u32 weights_at,
-                          struct slot slot, struct slot next, int is_last,
-                          float (*weights)[2 * DG_HEAD_ROWS], float (*acc)[ACC],
-                          struct query *query)
+// All heads of a stage's keys.
+DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, struct slot slot, float (*weights)[2 * DG_HEAD_ROWS],
+                          float *sums)
 {
-    const u32 keys = smem + slot.index * STAGE_BYTES, next_keys = smem + next.index * STAGE_BYTES;
-    float scales[SUBS][2], sums[4];
+    const u32 keys = smem + slot.index * STAGE_BYTES;
+    float acc[ACC];
+    sums[0] = sums[1] = sums[2] = sums[3] = 0;
+    dg_mbarrier_wait(smem + FULL_AT + slot.index * 8, slot.parity);
 #pragma unroll
-    for (int i = 0; i < 2 * SUBS; i++)
-        scales[i / 2][i % 2] =
-            __ldg(args->scales + min(query->position + i / 2 * 64 + i % 2 * 8, args->num_kv - 1));
-#pragma unroll
-    for (int step = 0; step < STEPS; step++) {
-        const int then = (step + 1) % STEPS, piece = step % DG_PIECES, has_next = then || !is_last;
-        if (then == 0 && threadIdx.x % 32 == 0)
-            dg_mbarrier_arrive(smem + EMPTY_AT + slot.index * 8);
-        if (has_next) {
-            if (then == 0)
-                dg_mbarrier_wait(smem + FULL_AT + next.index * 8, next.parity);
-            start_product(acc[then % 2],
-                          (then ? keys : next_keys) + then / DG_PIECES * (64 * DG_DEPTH),
-                          q + then % DG_PIECES * PIECE_BYTES);
-        }
-        if (piece == 0)
-            sums[0] = sums[1] = sums[2] = sums[3] = 0;
+    for (int piece = 0; piece < DG_PIECES; piece++) {
+        start_product(acc, keys, q + piece * PIECE_BYTES);
         if (!KEPT_WEIGHTS)
             read_weights(weights[0], weights_at + piece * (2 * DG_HEAD_ROWS * 4));
-        add_scores(sums, acc[step % 2], weights[KEPT_WEIGHTS ? piece : 0]);
-        if (piece == DG_PIECES - 1)
-            store_scores(args, sums, query, scales[step / DG_PIECES]);
-        if (has_next)
-            dg_wgmma_wait(acc[then % 2]);
+        dg_wgmma_wait(acc);
+        if (piece == DG_PIECES - 1 && threadIdx.x % 32 == 0)
+            dg_mbarrier_arrive(smem + EMPTY_AT + slot.index * 8);
+        add_scores(sums, acc, weights[KEPT_WEIGHTS ? piece : 0]);
     }
 }
 
-DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 group, u32 unit_slot,
-                         int stages, struct slot *slot)
+// The group's stages of a unit, from its `stage`-th on.
+DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit_slot, int stage, int stages,
+                         struct slot *slot)
 {
-    const u32 q = smem + Q_AT + (unit_slot * MATH_GROUPS + group) * Q_BYTES;
-    const u32 weights_at = smem + WEIGHTS_AT + (unit_slot * MATH_GROUPS + group) * WEIGHT_BYTES +
-                           threadIdx.x % 4 * (LANE_WEIGHTS * 4);
-    float weights[KEPT_WEIGHTS ? DG_PIECES : 1][2 * DG_HEAD_ROWS], acc[2][ACC];
-    struct query query = read_query(args, smem + INFO_AT + unit_slot * INFO_BYTES, group);
-    dg_mbarrier_wait(smem + FULL_AT + slot->index * 8, slot->parity);
-    start_product(acc[0], smem + slot->index * STAGE_BYTES, q);
+    const u32 q = smem + Q_AT + unit_slot * Q_BYTES;
+    const u32 weights_at = smem + WEIGHTS_AT + unit_slot * WEIGHT_BYTES + threadIdx.x % 4 * (LANE_WEIGHTS * 4);
+    float weights[KEPT_WEIGHTS ? DG_PIECES : 1][2 * DG_HEAD_ROWS], scales[2], next_scales[2], sums[4];
+    struct query query = read_query(args, smem + INFO_AT + unit_slot * INFO_BYTES, stage);
+    read_scales(args, scales, query.position);
 #pragma unroll
     for (int piece = 0; KEPT_WEIGHTS && piece < DG_PIECES; piece++)
         read_weights(weights[piece], weights_at + piece * (2 * DG_HEAD_ROWS * 4));
-    dg_wgmma_wait(acc[0]);
 #pragma unroll 1
-    for (int stage = 1; stage < stages; stage++) {
-        struct slot next = *slot;
-        next_slot(&next, DG_NUM_STAGES);
-        work_stage(args, smem, q, weights_at, *slot, next, 0, weights, acc, &query);
-        *slot = next;
+    for (; stage < stages; stage += DG_MATH_GROUPS) {
+        read_scales(args, next_scales, query.position + DG_MATH_GROUPS * STAGE_KEYS);
+        work_stage(smem, q, weights_at, *slot, weights, sums);
+        store_scores(sums, &query, scales);
+        scales[0] = next_scales[0];
+        scales[1] = next_scales[1];
+        slot->index += DG_MATH_GROUPS;
+        if (slot->index >= DG_NUM_STAGES) {
+            slot->index -= DG_NUM_STAGES;
+            slot->parity ^= 1;
+        }
     }
-    work_stage(args, smem, q, weights_at, *slot, *slot, 1, weights, acc, &query);
-    next_slot(slot, DG_NUM_STAGES);
+}
+
+DG_DEVICE void work_all(const struct dg_sm90_mqa_args *args, u32 smem, u32 group)
+{
+    struct slot slot = {group, 0}, unit = {0, 0};
+    int stage = group; // the group's next one, counted in the unit
+    for (;; next_slot(&unit, DG_Q_SLOTS)) {
+        dg_mbarrier_wait(smem + Q_FULL_AT + unit.index * 8, unit.parity);
+        const int stages = dg_ld_shared(smem + INFO_AT + unit.index * INFO_BYTES + INFO_STAGES * 4);
+        if (stages == 0)
+            return;
+        if (stage < stages)
+            work_unit(args, smem, unit.index, stage, stages, &slot);
+        stage = stage_in_next(stage, stages);
+        __syncwarp();
+        if (threadIdx.x % 32 == 0)
+            dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit.index * 8);
+    }
 }
 
 // ---- the kernel ----
@@ -333,32 +337,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         dg_prefetch_tensormap(&maps.q);
         dg_prefetch_tensormap(&maps.kv);
     }
-    prepare_shared(smem + FULL_AT, smem + WEIGHTS_AT, DG_Q_SLOTS * MATH_GROUPS * WEIGHT_BYTES);
+    prepare_shared(smem + FULL_AT, smem + WEIGHTS_AT, DG_Q_SLOTS * WEIGHT_BYTES);
     dg_griddepcontrol_wait();
     const struct share share = find_share(&args, shared);
-    if (warp >= 4 * MATH_GROUPS) {
-        DG_SETMAXNREG_DEC(40);
-        if (warp == 4 * MATH_GROUPS)
+    if (warp >= 4 * DG_MATH_GROUPS) {
+        DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
+        if (warp == 4 * DG_MATH_GROUPS)
             load_keys(&args, &maps, smem, share);
-        else if (warp == 4 * MATH_GROUPS + 1)
+        else if (warp == 4 * DG_MATH_GROUPS + 1)
             load_units(&args, &maps, smem, share);
         else if (args.is_filled)
             fill_rows(&args, blockIdx.x * FILL_WARPS + warp % FILL_WARPS, gridDim.x * FILL_WARPS,
                       0xff800000u, 0);
         dg_griddepcontrol_launch_dependents();
     } else {
-        DG_SETMAXNREG_INC(232);
-        struct slot slot = {0, 0}, unit = {0, 0};
-        for (;; next_slot(&unit, DG_Q_SLOTS)) {
-            dg_mbarrier_wait(smem + Q_FULL_AT + unit.index * 8, unit.parity);
-            const int stages =
-                dg_ld_shared(smem + INFO_AT + unit.index * INFO_BYTES + INFO_STAGES * 4);
-            if (stages == 0)
-                break;
-            work_unit(&args, smem, warp / 4, unit.index, stages, &slot);
-            __syncwarp();
-            if (threadIdx.x % 32 == 0)
-                dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit.index * 8);
-        }
+        DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
+        work_all(&args, smem, warp / 4);
     }
 }

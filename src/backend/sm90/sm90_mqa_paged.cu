@@ -6,10 +6,13 @@
 // schedule (sm90_mqa_schedule.cu) gives each CTA a run of chunks of 128 positions, over as many sequences as
 // it takes.  Roles of the warps:
 //
-//     key loader     waits empty[s]    TMA boxes of a chunk's pages and their scales  -> full[s]
-//     query loader   waits q_empty[u]  q by TMA, weights and lengths of a sequence    -> q_full[u]
+//     key loader     waits empty[s]    TMA boxes of 64 keys and their scales       -> full[s]
+//     query loader   waits q_empty[u]  q by TMA, weights and lengths of a sequence  -> q_full[u]
 //     fill warps     minus infinity outside of all lengths
-//     math groups    wait  full[s]     64 positions each: products, weighted sums, stores  -> empty[s]
+//     math groups    wait  full[s]     products, weighted sums, stores              -> empty[s]
+//
+// The math groups take turns at the stages.  A page of 64 keys and its scales follow one another, and come as
+// one box of rows of DG_DEPTH bytes (args.is_merged).
 //
 // Nothing in schedule, lengths or table is trusted: sequences and chunks are cut to what there is, and a page
 // outside of the cache is outside of its tensor map, which reads zeros.
@@ -18,17 +21,17 @@
 #include "sm90_mqa.cuh"
 
 enum {
-    STAGE_KEYS = DG_SM90_MQA_CHUNK,
+    STAGE_KEYS = 64,
+    CHUNK_STAGES = DG_SM90_MQA_CHUNK / STAGE_KEYS,
     KEY_BYTES = STAGE_KEYS * DG_DEPTH,
-    SCALE_BYTES = 1024, // of each page its scales, at multiples of 128 bytes
-    // Info of a sequence, words: [scores of each query][first position][chunks][first row]
+    STAGE_BYTES = KEY_BYTES + 1024, // keys, scales: of each page at multiples of 128 bytes
+    // Info of a sequence, words: [scores of each query][first position][stages][first row]
     INFO_FIRST = 4,
-    INFO_CHUNKS,
+    INFO_STAGES,
     INFO_ROW,
     INFO_BYTES = 128,
     // Shared memory
-    SCALES_AT = DG_NUM_STAGES * KEY_BYTES,
-    Q_AT = SCALES_AT + DG_NUM_STAGES * SCALE_BYTES,
+    Q_AT = DG_NUM_STAGES * STAGE_BYTES,
     WEIGHTS_AT = Q_AT + DG_Q_SLOTS * Q_BYTES,
     INFO_AT = WEIGHTS_AT + DG_Q_SLOTS * WEIGHT_BYTES,
     FULL_AT = INFO_AT + DG_Q_SLOTS * INFO_BYTES,
@@ -36,6 +39,8 @@ enum {
     Q_FULL_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     Q_EMPTY_AT = Q_FULL_AT + DG_Q_SLOTS * 8,
 };
+static_assert(DG_NUM_STAGES % DG_MATH_GROUPS == 0,
+              "a group that skips a lap would mistake its parity");
 
 // ---- who does what ----
 
@@ -53,8 +58,8 @@ DG_DEVICE struct columns columns_of(const struct dg_sm90_mqa_args *args, int row
     return columns;
 }
 
-// Chunks of a sequence, by a whole warp: those of the longest of its queries, as the schedule counts them.
-DG_DEVICE int count_chunks(const struct dg_sm90_mqa_args *args, int sequence)
+// Stages of a sequence, by a whole warp: those of the longest of its queries, as the schedule counts.
+DG_DEVICE int count_stages(const struct dg_sm90_mqa_args *args, int sequence)
 {
     const int count = args->lengths_per_row ? args->next_n : 1;
     int longest = 0;
@@ -83,76 +88,87 @@ DG_DEVICE int find_share(const struct dg_sm90_mqa_args *args, struct share *shar
 }
 
 struct work {
-    int sequence, first, chunks; // chunks == 0: nothing is left
+    int sequence, first, stages; // first: stage of the sequence; stages == 0: nothing is left
 };
 
 DG_DEVICE struct work next_work(const struct dg_sm90_mqa_args *args, struct share *share)
 {
     struct work work = {0, 0, 0};
-    while (work.chunks <= 0 && share->sequence < args->batch &&
+    while (work.stages <= 0 && share->sequence < args->batch &&
            (share->sequence < share->last ||
             (share->sequence == share->last && share->chunk < share->last_chunk))) {
-        const int count = count_chunks(args, share->sequence);
+        const i64 stages = count_stages(args, share->sequence), first = (i64)share->chunk * CHUNK_STAGES;
+        const i64 end = share->sequence == share->last ? min((i64)share->last_chunk * CHUNK_STAGES, stages) : stages;
         work.sequence = share->sequence;
-        work.first = share->chunk;
-        work.chunks =
-            (share->sequence == share->last ? min(share->last_chunk, count) : count) - share->chunk;
+        work.first = (int)min(first, end);
+        work.stages = (int)max(end - first, (i64)0);
         share->sequence++;
         share->chunk = 0;
     }
-    work.chunks = max(work.chunks, 0);
     return work;
 }
 
 // ---- loaders: one warp each ----
 
-// Page ids from place `page` of the sequence's row on, one for each lane.
-DG_DEVICE int read_table(const struct dg_sm90_mqa_args *args, int sequence, i64 page)
+// Page ids of a sequence, 32 at a time and the next ones ahead: lane l has those of places first + l.
+struct pages {
+    i64 first; // place in the sequence's row of the table
+    int ids, next_ids;
+};
+
+DG_DEVICE int read_table(const struct dg_sm90_mqa_args *args, int sequence, i64 place)
 {
-    const i64 at = page + threadIdx.x % 32;
+    const i64 at = place + threadIdx.x % 32;
     return at < args->max_pages ? args->block_table[sequence * args->block_table_stride + at] : -1;
 }
 
-DG_DEVICE void load_chunk(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
-                          u32 smem, struct slot slot, int page)
+DG_DEVICE struct pages read_pages(const struct dg_sm90_mqa_args *args, int sequence, i64 stage)
+{
+    const i64 first = stage * STAGE_KEYS / args->page_size;
+    struct pages pages = {first, read_table(args, sequence, first), read_table(args, sequence, first + 32)};
+    return pages;
+}
+
+// The keys of one stage.  `place`: its first page in the sequence's row; lane i takes the i-th page of the stage.
+DG_DEVICE void load_stage(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps, u32 smem,
+                          struct slot slot, int page, int first_key)
 {
     const u32 lane = threadIdx.x % 32, full = smem + FULL_AT + slot.index * 8;
-    const u32 pages = STAGE_KEYS / args->page_size, scale_bytes = args->page_size * 4;
+    const u32 keys = smem + slot.index * STAGE_BYTES, page_keys = min(args->page_size, (int)STAGE_KEYS);
     dg_mbarrier_wait(smem + EMPTY_AT + slot.index * 8, slot.parity ^ 1);
     if (lane == 0)
         dg_mbarrier_arrive_expect_tx(full, KEY_BYTES + STAGE_KEYS * 4);
     __syncwarp();
-    if (lane < pages) {
-        dg_tma_load_3d(smem + slot.index * KEY_BYTES + lane * args->page_size * DG_DEPTH, &maps->kv,
-                       full, 0, 0, page);
-        dg_tma_load_2d(smem + SCALES_AT + slot.index * SCALE_BYTES + lane * max(scale_bytes, 128),
-                       &maps->scales, full, 0, page);
+    if (lane * page_keys < STAGE_KEYS) {
+        dg_tma_load_3d(keys + lane * page_keys * DG_DEPTH, &maps->kv, full, 0, first_key, page);
+        if (!args->is_merged)
+            dg_tma_load_2d(keys + KEY_BYTES + lane * max(page_keys * 4, 128), &maps->scales, full, first_key, page);
     }
 }
 
 DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
                          u32 smem, struct share share)
 {
-    const int per_chunk = STAGE_KEYS / args->page_size;
+    const int lane = threadIdx.x % 32;
     struct slot slot = {0, 0};
+    struct pages pages = {0, 0, 0};
     // The table is read before the length is known.
-    const struct share begin = share;
-    int ids = begin.sequence < args->batch
-                  ? read_table(args, begin.sequence, (i64)begin.chunk * per_chunk)
-                  : 0;
-    for (struct work work = next_work(args, &share); work.chunks; work = next_work(args, &share)) {
-        if (work.sequence != begin.sequence)
-            ids = read_table(args, work.sequence, (i64)work.first * per_chunk);
-        for (int chunk = 0; chunk < work.chunks;) {
-            const i64 then = (i64)(work.first + chunk) * per_chunk + 32;
-            const int next_ids = chunk * per_chunk + 32 < work.chunks * per_chunk
-                                     ? read_table(args, work.sequence, then)
-                                     : 0;
-            for (int i = 0; i < 32 && chunk < work.chunks;
-                 i += per_chunk, chunk++, next_slot(&slot, DG_NUM_STAGES))
-                load_chunk(args, maps, smem, slot,
-                           __shfl_sync(~0u, ids, i + threadIdx.x % per_chunk));
-            ids = next_ids;
+    const int sequence = share.sequence;
+    if (sequence < args->batch)
+        pages = read_pages(args, sequence, (i64)share.chunk * CHUNK_STAGES);
+    for (struct work work = next_work(args, &share); work.stages; work = next_work(args, &share)) {
+        if (work.sequence != sequence)
+            pages = read_pages(args, work.sequence, work.first);
+        for (int i = 0; i < work.stages; i++, next_slot(&slot, DG_NUM_STAGES)) {
+            const i64 key = (i64)(work.first + i) * STAGE_KEYS;
+            int place = (int)(key / args->page_size - pages.first);
+            if (place >= 32) {
+                place -= 32;
+                pages.first += 32;
+                pages.ids = pages.next_ids;
+                pages.next_ids = read_table(args, work.sequence, pages.first + 32);
+            }
+            load_stage(args, maps, smem, slot, __shfl_sync(~0u, pages.ids, place + lane % 4), (int)(key % args->page_size));
         }
     }
 }
@@ -169,133 +185,135 @@ DG_DEVICE void load_sequences(const struct dg_sm90_mqa_args *args,
                   info = smem + INFO_AT + slot.index * INFO_BYTES;
         const int row = work.sequence * args->next_n + args->first_token;
         dg_mbarrier_wait(smem + Q_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
-        if (lane == 0 && work.chunks) {
+        if (lane == 0 && work.stages) {
             dg_mbarrier_expect_tx(full, Q_BYTES);
             load_queries(smem + Q_AT + slot.index * Q_BYTES, &maps->q, full, row);
         }
-        for (int i = 0; i < args->num_tokens && work.chunks; i++)
+        for (int i = 0; i < args->num_tokens && work.stages; i++)
             load_weights(smem + WEIGHTS_AT + slot.index * WEIGHT_BYTES, args, i, row + i);
         if (lane < 4)
             dg_st_shared_u32(info + lane * 4,
-                             lane < args->num_tokens && work.chunks
+                             lane < args->num_tokens && work.stages
                                  ? length_of(args, work.sequence, args->first_token + lane)
                                  : 0);
         if (lane == 0) {
             dg_st_shared_u32(info + INFO_FIRST * 4, work.first * STAGE_KEYS);
-            dg_st_shared_u32(info + INFO_CHUNKS * 4, work.chunks);
+            dg_st_shared_u32(info + INFO_STAGES * 4, work.stages);
             dg_st_shared_u32(info + INFO_ROW * 4, row);
         }
         __syncwarp();
         if (lane == 0)
             dg_mbarrier_arrive(full);
         next_slot(&slot, DG_Q_SLOTS);
-    } while (work.chunks);
+    } while (work.stages);
 }
 
 // ---- math groups ----
 
-// What a thread knows of its query: where the score of its first row of keys goes, and how many there are.
+// What a thread knows of its query: where its next score goes, of which key, and how many there are.
 struct query {
     char *at;
     int position, length;
 };
 
-DG_DEVICE struct query read_query(const struct dg_sm90_mqa_args *args, u32 info, u32 group)
+// `stage`: the group's first one of the unit.
+DG_DEVICE struct query read_query(const struct dg_sm90_mqa_args *args, u32 info, int stage)
 {
     const u32 lane = threadIdx.x % 32, index = lane % 4 / DG_LANES;
     struct query query;
     query.length = dg_ld_shared(info + index * 4);
-    query.position =
-        dg_ld_shared(info + INFO_FIRST * 4) + group * 64 + threadIdx.x / 32 % 4 * 16 + lane / 4;
-    // Of the lanes that share a query the first one stores the first row, the second one the second.
-    query.position += DG_LANES > 1 ? lane % DG_LANES * 8 : 0;
+    query.position = dg_ld_shared(info + INFO_FIRST * 4) + stage * STAGE_KEYS + threadIdx.x / 32 % 4 * 16 + lane / 4;
+    // Of the lanes that share a query the first one has the first row's score, the second one the second's.
+    query.position += DG_LANES > 1 ? lane % DG_LANES % 2 * 8 : 0;
     if (DG_LANES == 4 && lane % 4 > 1)
         query.length = 0;
-    query.at = logits_row(args, dg_ld_shared(info + INFO_ROW * 4) + index) +
-               (i64)query.position * LOGIT_BYTES;
+    query.at = logits_row(args, dg_ld_shared(info + INFO_ROW * 4) + index) + (i64)query.position * LOGIT_BYTES;
     return query;
 }
 
-DG_DEVICE void store_scores(const struct dg_sm90_mqa_args *args, const float *sums,
-                            struct query *query, const float *scales)
+// Stores the scores of a stage and goes on to the group's next.
+DG_DEVICE void store_scores(const float *sums, struct query *query, const float *scales)
 {
-    float joined[2];
-    join_lanes(sums, joined);
-    if (DG_LANES > 1) {
-        const int second = threadIdx.x % DG_LANES == 1;
-        if (query->position < query->length)
-            store_logit(query->at, second ? joined[1] * scales[1] : joined[0] * scales[0]);
-    } else {
-        if (query->position < query->length)
-            store_logit(query->at, joined[0] * scales[0]);
-        if (query->position + 8 < query->length)
-            store_logit(query->at + 8 * LOGIT_BYTES, joined[1] * scales[1]);
-    }
-    query->at += STAGE_KEYS * LOGIT_BYTES;
-    query->position += STAGE_KEYS;
+    float scores[2] = {(sums[0] + sums[1]) * scales[0], (sums[2] + sums[3]) * scales[1]};
+    join_lanes(scores);
+    if (query->position < query->length)
+        store_logit(query->at, scores[0]);
+    if (DG_LANES == 1 && query->position + 8 < query->length)
+        store_logit(query->at + 8 * LOGIT_BYTES, scores[1]);
+    query->at += DG_MATH_GROUPS * STAGE_KEYS * LOGIT_BYTES;
+    query->position += DG_MATH_GROUPS * STAGE_KEYS;
 }
 
-// 64 positions of a chunk.  `scales_at`: this thread's first scale of slot 0.
-DG_DEVICE void work_chunk(const struct dg_sm90_mqa_args *args, u32 smem, u32 keys, u32 q,
-                          u32 weights_at, u32 scales_at, struct slot slot, float *weights,
+// `scale_at`: this thread's first scale in a slot; the other one is eight keys further.
+DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, u32 scale_at, struct slot slot, float *weights,
                           struct query *query)
 {
-    enum { SETS = DG_PIECES > 1 ? 2 : 1 };
-    float acc[SETS][ACC], sums[4] = {0, 0, 0, 0}, scales[2];
+    const u32 keys = smem + slot.index * STAGE_BYTES;
+    float acc[ACC], sums[4] = {0, 0, 0, 0}, scales[2];
     dg_mbarrier_wait(smem + FULL_AT + slot.index * 8, slot.parity);
-    start_product(acc[0], keys + slot.index * KEY_BYTES, q);
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-        scales[i] = __uint_as_float(dg_ld_shared(scales_at + slot.index * SCALE_BYTES + i * 32));
-    dg_wgmma_wait(acc[0]);
 #pragma unroll
     for (int piece = 0; piece < DG_PIECES; piece++) {
-        const int has_next = piece + 1 < DG_PIECES;
-        if (has_next)
-            start_product(acc[(piece + 1) % SETS], keys + slot.index * KEY_BYTES,
-                          q + (piece + 1) * PIECE_BYTES);
-        else {
+        start_product(acc, keys, q + piece * PIECE_BYTES);
+        if (DG_PIECES > 1)
+            read_weights(weights, weights_at + piece * (2 * DG_HEAD_ROWS * 4));
+        if (piece == 0) {
+            scales[0] = __uint_as_float(dg_ld_shared(keys + scale_at));
+            scales[1] = __uint_as_float(dg_ld_shared(keys + (scale_at ^ 32)));
+        }
+        dg_wgmma_wait(acc);
+        if (piece == DG_PIECES - 1) {
             __syncwarp(); // all lanes have their scales
             if (threadIdx.x % 32 == 0)
                 dg_mbarrier_arrive(smem + EMPTY_AT + slot.index * 8);
         }
-        if (DG_PIECES > 1)
-            read_weights(weights, weights_at + piece * (2 * DG_HEAD_ROWS * 4));
-        add_scores(sums, acc[piece % SETS], weights);
-        if (has_next)
-            dg_wgmma_wait(acc[(piece + 1) % SETS]);
+        add_scores(sums, acc, weights);
     }
-    store_scores(args, sums, query, scales);
+    store_scores(sums, query, scales);
 }
 
-DG_DEVICE void work_sequence(const struct dg_sm90_mqa_args *args, u32 smem, u32 group,
-                             u32 unit_slot, int chunks, struct slot *slot)
+// Where a slot has the scale of key `key` of the stage.  A box with scales in it is swizzled throughout.
+DG_DEVICE u32 scale_in_slot(const struct dg_sm90_mqa_args *args, u32 key)
 {
-    const u32 weights_at =
-        smem + WEIGHTS_AT + unit_slot * WEIGHT_BYTES + threadIdx.x % 4 * (LANE_WEIGHTS * 4);
-    // The 16 positions of a warp are always in one page.
-    const int key = group * 64 + threadIdx.x / 32 % 4 * 16, inside = key % args->page_size;
-    const u32 scales_at = smem + SCALES_AT + key / args->page_size * max(args->page_size * 4, 128) +
-                          (inside + threadIdx.x % 32 / 4) * 4;
+    const u32 page_keys = min(args->page_size, (int)STAGE_KEYS), merged = KEY_BYTES + key * 4;
+    if (args->is_merged)
+        return merged ^ (merged >> 7 & (DG_DEPTH / 16 - 1)) << 4;
+    return KEY_BYTES + key / page_keys * max(page_keys * 4, 128) + key % page_keys * 4;
+}
+
+// The group's stages of a unit, from its `stage`-th on.
+DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit_slot, int stage, int stages,
+                         struct slot *slot)
+{
+    const u32 q = smem + Q_AT + unit_slot * Q_BYTES;
+    const u32 weights_at = smem + WEIGHTS_AT + unit_slot * WEIGHT_BYTES + threadIdx.x % 4 * (LANE_WEIGHTS * 4);
+    const u32 scale_at = scale_in_slot(args, threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4);
     float weights[2 * DG_HEAD_ROWS];
-    struct query query = read_query(args, smem + INFO_AT + unit_slot * INFO_BYTES, group);
+    struct query query = read_query(args, smem + INFO_AT + unit_slot * INFO_BYTES, stage);
     if (DG_PIECES == 1)
         read_weights(weights, weights_at);
 #pragma unroll 1
-    for (int chunk = 0; chunk < chunks; chunk++, next_slot(slot, DG_NUM_STAGES))
-        work_chunk(args, smem, smem + group * (64 * DG_DEPTH), smem + Q_AT + unit_slot * Q_BYTES,
-                   weights_at, scales_at, *slot, weights, &query);
+    for (; stage < stages; stage += DG_MATH_GROUPS) {
+        work_stage(smem, q, weights_at, scale_at, *slot, weights, &query);
+        slot->index += DG_MATH_GROUPS;
+        if (slot->index >= DG_NUM_STAGES) {
+            slot->index -= DG_NUM_STAGES;
+            slot->parity ^= 1;
+        }
+    }
 }
 
-DG_DEVICE void work_all(const struct dg_sm90_mqa_args *args, u32 smem, u32 warp)
+DG_DEVICE void work_all(const struct dg_sm90_mqa_args *args, u32 smem, u32 group)
 {
-    struct slot slot = {0, 0}, unit = {0, 0};
+    struct slot slot = {group, 0}, unit = {0, 0};
+    int stage = group; // the group's next one, counted in the unit
     for (;; next_slot(&unit, DG_Q_SLOTS)) {
         dg_mbarrier_wait(smem + Q_FULL_AT + unit.index * 8, unit.parity);
-        const int chunks = dg_ld_shared(smem + INFO_AT + unit.index * INFO_BYTES + INFO_CHUNKS * 4);
-        if (chunks == 0)
+        const int stages = dg_ld_shared(smem + INFO_AT + unit.index * INFO_BYTES + INFO_STAGES * 4);
+        if (stages == 0)
             return;
-        work_sequence(args, smem, warp / 4, unit.index, chunks, &slot);
+        if (stage < stages)
+            work_unit(args, smem, unit.index, stage, stages, &slot);
+        stage = stage_in_next(stage, stages);
         __syncwarp();
         if (threadIdx.x % 32 == 0)
             dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit.index * 8);
@@ -329,17 +347,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     dg_griddepcontrol_wait();
     const int is_valid = find_share(&args, &share);
     prepare_shared(smem + FULL_AT, smem + WEIGHTS_AT, DG_Q_SLOTS * WEIGHT_BYTES);
-    if (warp >= 4 * MATH_GROUPS) {
-        DG_SETMAXNREG_DEC(40);
-        if (warp == 4 * MATH_GROUPS && is_valid)
+    if (warp >= 4 * DG_MATH_GROUPS) {
+        DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
+        if (warp == 4 * DG_MATH_GROUPS && is_valid)
             load_keys(&args, &maps, smem, share);
-        else if (warp == 4 * MATH_GROUPS + 1 && is_valid)
+        else if (warp == 4 * DG_MATH_GROUPS + 1 && is_valid)
             load_sequences(&args, &maps, smem, share);
-        else if (warp >= 4 * MATH_GROUPS + 2)
+        else if (warp >= 4 * DG_MATH_GROUPS + 2)
             fill_all(&args, warp, is_valid);
         dg_griddepcontrol_launch_dependents();
     } else {
-        DG_SETMAXNREG_INC(232);
+        DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
         if (is_valid)
             work_all(&args, smem, warp);
     }
