@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# python_host.py - the host's time of one queued call through the Python package: python_host.py [CALLS].
-# Calls are made in batches small enough for the GPU's queue never to fill, each timed alone; the GPU runs
-# behind a long kernel, so that nothing it does is in the times.  On a machine without a GPU the calls of a
-# tiny problem on CPU tensors are timed, and say what the package itself costs.
+# python_host.py - the host's time of one queued call through the Python package: python_host.py
+# [CALLS]. Calls are made in batches small enough for the GPU's queue never to fill, each timed
+# alone; the GPU runs behind a long kernel, so that nothing it does is in the times.  On a machine
+# without a GPU the calls of a tiny problem on CPU tensors are timed, and say what the package
+# itself costs.
 import os
 import statistics
 import sys

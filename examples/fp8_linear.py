@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# fp8_linear.py - a linear layer of a block-FP8 checkpoint in torch: fp8_linear.py [FILE.safetensors [NAME]].
-# Weights stay in FP8 with their 128 x 128 scales (NAME.weight, NAME.weight_scale_inv); activations are
-# quantised row by row on the way in.  Without a file a small checkpoint is written first.  Runs on a Hopper
-# GPU if torch sees one, else on the CPU.
+# fp8_linear.py - a linear layer of a block-FP8 checkpoint in torch: fp8_linear.py [FILE.safetensors
+# [NAME]]. Weights stay in FP8 with their 128 x 128 scales (NAME.weight, NAME.weight_scale_inv);
+# activations are quantised row by row on the way in.  Without a file a small checkpoint is written
+# first.  Runs on a Hopper GPU if torch sees one, else on the CPU.
 import json
 import os
 import sys
@@ -17,7 +17,8 @@ TYPES = {"F8_E4M3": torch.float8_e4m3fn, "F32": torch.float32, "BF16": torch.bfl
 
 
 class BlockFP8Linear(torch.nn.Module):
-    """y = x W^T + bias; W [n, k] float8_e4m3fn, its scales [ceil(n / 128), ceil(k / 128)] float32."""
+    """y = x W^T + bias; W [n, k] float8_e4m3fn, its scales [ceil(n / 128), ceil(k / 128)]
+    float32."""
 
     def __init__(self, weight, scales, bias=None):
         super().__init__()
@@ -51,7 +52,9 @@ def load(path, name):
 def save(path, name, weight):
     """Quantises a weight into such a file."""
     header, parts, offset = {}, [], 0
-    for suffix, tensor in zip((".weight", ".weight_scale_inv"), deep_gemm.per_block_cast_to_fp8(weight, False)):
+    for suffix, tensor in zip(
+        (".weight", ".weight_scale_inv"), deep_gemm.per_block_cast_to_fp8(weight, False)
+    ):
         raw = tensor.contiguous().view(torch.uint8).numpy().tobytes()
         kind = next(kind for kind, dtype in TYPES.items() if dtype == tensor.dtype)
         span = [offset, offset + len(raw)]
@@ -68,7 +71,10 @@ def main():
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as folder:
         if len(sys.argv) > 1:
-            path, name = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "model.layers.0.mlp.gate_proj"
+            path, name = (
+                sys.argv[1],
+                sys.argv[2] if len(sys.argv) > 2 else "model.layers.0.mlp.gate_proj",
+            )
         else:
             path, name = os.path.join(folder, "layer.safetensors"), "model.layers.0.mlp.gate_proj"
             save(path, name, torch.randn(768, 1024) / 32)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# moe_training_step.py - a small mixture-of-experts layer in FP8, forward and backward: outputs and gradients
-# of inputs by grouped products over the rows of each expert, gradients of weights by products over the k of
-# each expert; all of it checked against autograd in FP32.  Runs on a Hopper GPU if torch sees one, else on
-# the CPU.
+# moe_training_step.py - a small mixture-of-experts layer in FP8, forward and backward: outputs and
+# gradients of inputs by grouped products over the rows of each expert, gradients of weights by
+# products over the k of each expert; all of it checked against autograd in FP32.  Runs on a Hopper
+# GPU if torch sees one, else on the CPU.
 import sys
 
 import torch
@@ -17,7 +17,8 @@ LIMIT = 5e-3  # of calc_diff: FP8 keeps four bits, and a gradient passes two lay
 
 class Routes:
     """Rows sorted by expert, each expert's padded to the alignment: `token` (-1 in the padding) and
-    `index`, the expert, of each row; `sizes` of the experts with padding, on the host and the device."""
+    `index`, the expert, of each row; `sizes` of the experts with padding, on the host and the
+    device."""
 
     def __init__(self, chosen):
         step = deep_gemm.get_mk_alignment_for_contiguous_layout()
@@ -31,9 +32,12 @@ class Routes:
             self.sizes.append(len(token) + padding - sum(self.sizes))
             token += [-1] * padding
             index += [-1] * padding
-        order = [self.slot[row, choice] for row in range(chosen.shape[0]) for choice in range(CHOICES)]
+        order = [
+            self.slot[row, choice] for row in range(chosen.shape[0]) for choice in range(CHOICES)
+        ]
         self.token, self.index, self.k = (
-            torch.tensor(each, dtype=torch.int32, device=DEVICE) for each in (token, index, self.sizes)
+            torch.tensor(each, dtype=torch.int32, device=DEVICE)
+            for each in (token, index, self.sizes)
         )
         self.order = torch.tensor(order, device=DEVICE).view(-1, CHOICES)
 
@@ -67,7 +71,9 @@ class GroupedLinear(torch.autograd.Function):
         left = deep_gemm.per_channel_cast_to_fp8(grad, use_ue8m0=False)
         right = deep_gemm.per_channel_cast_to_fp8(x, use_ue8m0=False)
         grad_w = torch.zeros(weight.shape, dtype=torch.float32, device=x.device)
-        deep_gemm.k_grouped_fp8_gemm_tn_contiguous(left, right, grad_w, routes.sizes, routes.k, grad_w)
+        deep_gemm.k_grouped_fp8_gemm_tn_contiguous(
+            left, right, grad_w, routes.sizes, routes.k, grad_w
+        )
         return grad_x, grad_w, None
 
 

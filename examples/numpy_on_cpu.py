@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# numpy_on_cpu.py - the same functions on NumPy arrays: quantise two matrices, multiply them, look at the error.
-# NumPy has neither FP8 nor BF16: deep_gemm takes uint8 and uint16 for them, bit for bit, or the types of the
-# package ml_dtypes where that is installed.
+# numpy_on_cpu.py - the same functions on NumPy arrays: quantise two matrices, multiply them, look
+# at the error. NumPy has neither FP8 nor BF16: deep_gemm takes uint8 and uint16 for them, bit for
+# bit, or the types of the package ml_dtypes where that is installed.
 import sys
 
 import numpy as np
@@ -31,7 +31,8 @@ print("BF16 result: largest difference %.4f" % np.abs(values - d).max())
 gradient = np.zeros((n, k), np.float32)  # gradient += y^T x, both sides with one scale per row
 y = rng.standard_normal((m, n), np.float32)
 left, right = (
-    deep_gemm.per_token_cast_to_fp8(np.ascontiguousarray(side.T), use_ue8m0=False) for side in (y, x)
+    deep_gemm.per_token_cast_to_fp8(np.ascontiguousarray(side.T), use_ue8m0=False)
+    for side in (y, x)
 )
 deep_gemm.fp8_gemm_nt(left, right, gradient, c=gradient, recipe=(1, 1, 128))
 print("gradient: calc_diff %.2e" % deep_gemm.calc_diff(gradient, y.T @ x))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-# wheel_backend.py - what pip calls to build the Python package (PEP 517, PEP 660).  The C sources are
-# compiled with $CC (cc) and $CFLAGS (-O2) and put beside the Python files of python/deep_gemm in one wheel,
-# which serves every Python, torch and CUDA: it is linked against the C library only.  Standard library only.
+# wheel_backend.py - what pip calls to build the Python package (PEP 517, PEP 660).  The C sources
+# are compiled with $CC (cc) and $CFLAGS (-O2) and put beside the Python files of python/deep_gemm
+# in one wheel, which serves every Python, torch and CUDA: it is linked against the C library only.
+# Standard library only.
 import base64
 import concurrent.futures
 import glob
@@ -29,7 +30,9 @@ def read(path):
 
 def version():
     """DeepGEMM's version, whose interface this is, and the library's: 2.6.1+c0.1.0."""
-    interface = re.search(r'^__version__ = "(.*?)"', read("python/deep_gemm/__init__.py"), re.M).group(1)
+    interface = re.search(
+        r'^__version__ = "(.*?)"', read("python/deep_gemm/__init__.py"), re.M
+    ).group(1)
     library = re.findall(r"^#define DG_VERSION_[A-Z]+ (\d+)", read("include/deepgemm.h"), re.M)
     return "%s+c%s" % (interface, ".".join(library))
 
@@ -40,17 +43,11 @@ TAG = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 def metadata():
     return """Metadata-Version: 2.1
-Name: deep_gemm
-Version: %s
-Summary: FP8 matrix multiplication with fine-grained scales on Hopper GPUs and CPUs, under DeepGEMM's names
-License: MIT
-License-File: LICENSE
-Classifier: License :: OSI Approved :: MIT License
-Classifier: Operating System :: POSIX :: Linux
-Classifier: Programming Language :: Python :: 3
-Classifier: Typing :: Typed
-Requires-Python: >=3.8
-Description-Content-Type: text/markdown
+Name: deep_gemm Version: %s Summary: FP8 matrix multiplication with fine-grained scales on Hopper
+GPUs and CPUs, under DeepGEMM's names License: MIT License-File: LICENSE Classifier: License :: OSI
+Approved :: MIT License Classifier: Operating System :: POSIX :: Linux Classifier: Programming
+Language :: Python :: 3 Classifier: Typing :: Typed Requires-Python: >=3.8 Description-Content-Type:
+text/markdown
 
 %s""" % (version(), read("README.md"))
 
@@ -90,7 +87,13 @@ def compile_into(folder):
             ]
             for job in jobs:
                 job.result()
-        library = ["-Wl,--version-script=src/deepgemm.map", "-Wl,-z,defs", "-ldl", "-lm", "-lpthread"]
+        library = [
+            "-Wl,--version-script=src/deepgemm.map",
+            "-Wl,-z,defs",
+            "-ldl",
+            "-lm",
+            "-lpthread",
+        ]
         target = os.path.join(folder, "libdeepgemm.so")
         run(*compiler, "-shared", "-s", *optimise, "-o", target, *objects, *library)
         target = os.path.join(folder, "libdeepgemm_python.so")
@@ -121,7 +124,9 @@ class Wheel:
 
     def finish(self):
         info = NAME + ".dist-info/"
-        tags = "Wheel-Version: 1.0\nGenerator: wheel_backend\nRoot-Is-Purelib: false\nTag: %s\n" % TAG
+        tags = (
+            "Wheel-Version: 1.0\nGenerator: wheel_backend\nRoot-Is-Purelib: false\nTag: %s\n" % TAG
+        )
         self.add(info + "METADATA", metadata().encode())
         self.add(info + "WHEEL", tags.encode())
         self.add(info + "licenses/LICENSE", read("LICENSE").encode())

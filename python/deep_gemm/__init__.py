@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """FP8 matrix multiplication with fine-grained scales, on Hopper GPUs and on CPUs.
 
-The names, arguments and results are those of DeepGEMM, so that code written for it runs unchanged; the
-work is done by libdeepgemm.so.  Tensors may be torch's (CUDA or CPU) or any with DLPack,
-__array_interface__ or __cuda_array_interface__.  Importing needs neither torch nor CUDA and touches no
-device: a process may import, then fork.
+The names, arguments and results are those of DeepGEMM, so that code written for it runs unchanged;
+the work is done by libdeepgemm.so.  Tensors may be torch's (CUDA or CPU) or any with DLPack,
+__array_interface__ or __cuda_array_interface__.  Importing needs neither torch nor CUDA and touches
+no device: a process may import, then fork.
 
     deep_gemm.fp8_gemm_nt((a, sfa), (b, sfb), d)
 

@@ -7,7 +7,10 @@ from . import _library, __version__
 
 
 def main():
-    print("deep_gemm %s, library %s (%s)" % (__version__, _library.version(), _library.library()._name))
+    print(
+        "deep_gemm %s, library %s (%s)"
+        % (__version__, _library.version(), _library.library()._name)
+    )
     section = None
     for group, key, value in _library.facts():
         if group != section:

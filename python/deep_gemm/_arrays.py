@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The few array operations that scales and casts are written in, for torch and for NumPy-like arrays.
+"""The few array operations that scales and casts are written in, for torch and for NumPy-like
+arrays.
 
-One text of the arithmetic (utils/math.py, utils/layout.py), two executors.  Everything is in float32 and
-bit for bit the same on both, on CPUs and GPUs; nothing synchronises.
+One text of the arithmetic (utils/math.py, utils/layout.py), two executors.  Everything is in
+float32 and bit for bit the same on both, on CPUs and GPUs; nothing synchronises.
 """
 
 import sys
@@ -36,8 +37,8 @@ class TorchArrays:
         return x.clamp(min=low)
 
     def divide(self, x, number):
-        """x / number, rounded once.  A divisor on the device: torch multiplies by 1 / number on GPUs when
-        the number comes from the host."""
+        """x / number, rounded once.  A divisor on the device: torch multiplies by 1 / number on
+        GPUs when the number comes from the host."""
         return x / self.torch.full((), number, dtype=self.torch.float32, device=x.device)
 
     def reciprocal(self, x):
@@ -94,11 +95,9 @@ class TorchArrays:
         return self.torch.where(condition, x, y)
 
 
-
-
 class NumpyArrays:
-    """NumPy arrays, and CuPy's with their module in NumPy's place.  FP8 is ml_dtypes' type where that
-    package is installed, uint8 else."""
+    """NumPy arrays, and CuPy's with their module in NumPy's place.  FP8 is ml_dtypes' type where
+    that package is installed, uint8 else."""
 
     def __init__(self, numpy):
         self.np = numpy
@@ -158,7 +157,9 @@ class NumpyArrays:
         tiny = rounded < np.float32(2.0**-6)
         subnormal = (np.where(tiny, rounded, 0) * np.float32(512)).astype(np.int32)
         code = np.where(tiny, subnormal, (self.bits(rounded) >> 20) - ((127 - 7) << 3))
-        code = np.where(size <= np.float32(464), code, 0x7F) | sign  # 464 goes down to 448, the largest
+        code = (
+            np.where(size <= np.float32(464), code, 0x7F) | sign
+        )  # 464 goes down to 448, the largest
         return code.astype(np.uint8).view(self.fp8)
 
     def zeros(self, shape, like, dtype=None):
@@ -187,8 +188,6 @@ class NumpyArrays:
 
     def where(self, condition, x, y):
         return self.np.where(condition, x, y)
-
-
 
 
 _made = {}

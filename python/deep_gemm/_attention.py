@@ -33,12 +33,14 @@ def logits_dtype_name(logits_dtype):
 
 
 def padded_columns(columns, rounded):
-    """What a row of logits is allocated for: whole blocks of columns, or a margin behind the last."""
+    """What a row of logits is allocated for: whole blocks of columns, or a margin behind the
+    last."""
     return _align(columns, COLUMNS) if rounded else columns + COLUMNS
 
 
 def allocate_logits(like, rows, columns, padded, dtype):
-    """[rows, columns] as a view of rows that are `padded` columns (rounded up to 1024 bytes) apart."""
+    """[rows, columns] as a view of rows that are `padded` columns (rounded up to 1024 bytes)
+    apart."""
     stride = _row_stride(padded, 4 if dtype == "float32" else 2)
     return empty_like_kind(like, (rows, stride), dtype)[:, :columns]
 
@@ -230,12 +232,12 @@ def fp8_fp4_mqa_logits(
     weights  [s, heads] float32 or bfloat16
     cu_seq_len_k_start, cu_seq_len_k_end   [s] int32; cut to the positions there are
     clean_logits   minus infinity outside each row's range; else those elements are arbitrary
-    max_seqlen_k   0: the result is [s, positions]; else [s, max_seqlen_k], its column c being position
-                   cu_seq_len_k_start[i] + c
+    max_seqlen_k   0: the result is [s, positions]; else [s, max_seqlen_k], its column c being
+                   position cu_seq_len_k_start[i] + c
     logits_dtype   float32 or bfloat16
 
-    The result is a new tensor whose rows start at multiples of 1024 bytes.  RuntimeError for what breaks a
-    rule.  The ranges are read when the call runs.
+    The result is a new tensor whose rows start at multiples of 1024 bytes.  RuntimeError for what
+    breaks a rule.  The ranges are read when the call runs.
     """
     dtype = logits_dtype_name(logits_dtype)
     first = q[0] if isinstance(q, (tuple, list)) else q
@@ -263,10 +265,11 @@ def fp8_mqa_logits(
 def get_paged_mqa_logits_metadata(
     context_lens: Tensor, block_kv: int, num_sms: int, indices: Tensor = None
 ) -> Tensor:
-    """The schedule of fp8_paged_mqa_logits: how the positions of all sequences are dealt out to SMs.
+    """The schedule of fp8_paged_mqa_logits: how the positions of all sequences are dealt out to
+    SMs.
 
-    context_lens [batch] or [batch, next_n] int32, block_kv the page size, num_sms as get_num_sms() says.
-    int32 [num_sms + 1, 2], only for the same lengths and the same number of SMs.
+    context_lens [batch] or [batch, next_n] int32, block_kv the page size, num_sms as get_num_sms()
+    says. int32 [num_sms + 1, 2], only for the same lengths and the same number of SMs.
     """
     return _dispatch("metadata", context_lens, context_lens, int(block_kv), int(num_sms), indices)
 
@@ -289,14 +292,15 @@ def fp8_fp4_paged_mqa_logits(
     kv_cache       [pages, page size, 1, d + 4] uint8; a page is page size * d bytes of values, then
                    page size float32 scales; pages may be further apart than that
     weights        [batch * next_n, heads] float32 or bfloat16
-    context_lens   [batch, next_n] int32 (row (b, t) has the positions [0, context_lens[b][t])), or [batch]
+    context_lens   [batch, next_n] int32 (row (b, t) has the positions [0, context_lens[b][t])),
+                   or [batch]
     block_table    [batch, max_pages] int32: the page of each page size of positions
     schedule_meta  of get_paged_mqa_logits_metadata for the same lengths
     max_context_len   columns of the result
     clean_logits   minus infinity outside each row's positions; else those elements are arbitrary
 
-    The result [batch * next_n, max_context_len] is a new tensor whose rows start at multiples of 1024
-    bytes.  Lengths, table and schedule are read when the call runs.
+    The result [batch * next_n, max_context_len] is a new tensor whose rows start at multiples of
+    1024 bytes.  Lengths, table and schedule are read when the call runs.
     """
     dtype = logits_dtype_name(logits_dtype)
     first = q[0] if isinstance(q, (tuple, list)) else q

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Dense FP8 GEMM: what the arguments of a call mean, put into the library's structs.
 
-A plain call on torch tensors is first offered to the fast path (_fast.py), which declines whatever it
-does not know without a word; the long way through `gemm` here is complete and says what is wrong.
+A plain call on torch tensors is first offered to the fast path (_fast.py), which declines whatever
+it does not know without a word; the long way through `gemm` here is complete and says what is
+wrong.
 """
 
 from __future__ import annotations
@@ -53,14 +54,17 @@ def _numbers(name, recipe, count):
 
 
 def blocks_of_b(recipe, recipe_a, recipe_b, scales=()):
-    """How many rows of B share a scale: 128 or 1.  RuntimeError for recipes that Hopper has no use for.
-    `scales` are the views of both operands' scales: packed ones come 1 x 128."""
+    """How many rows of B share a scale: 128 or 1.  RuntimeError for recipes that Hopper has no use
+    for. `scales` are the views of both operands' scales: packed ones come 1 x 128."""
     if recipe is not None:
         if recipe_a is not None or recipe_b is not None:
             fail("recipe = %s: must not be given together with recipe_a or recipe_b", recipe)
         triple = _numbers("recipe", recipe, 3)
         if triple not in ((1, 128, 128), (1, 1, 128)):
-            fail("Unknown SF transformation: recipe = %s: must be (1, 128, 128) or (1, 1, 128)", triple)
+            fail(
+                "Unknown SF transformation: recipe = %s: must be (1, 128, 128) or (1, 1, 128)",
+                triple,
+            )
         return triple[1]
     if (recipe_a is None) != (recipe_b is None):
         name = "recipe_b" if recipe_b is None else "recipe_a"
@@ -76,15 +80,14 @@ def blocks_of_b(recipe, recipe_a, recipe_b, scales=()):
 
 
 def older_positions(recipe_a, recipe_b, compiled_dims, disable_ue8m0_cast):
-    """Up to version 2.2 compiled_dims and disable_ue8m0_cast stood where recipe_a and recipe_b are."""
+    """Up to version 2.2 compiled_dims and disable_ue8m0_cast stood where recipe_a and recipe_b
+    are."""
     if isinstance(recipe_a, str):
         if isinstance(recipe_b, (bool, int)):
             disable_ue8m0_cast, recipe_b = bool(recipe_b), None
         compiled_dims, recipe_a = recipe_a, None
     if not isinstance(compiled_dims, str):
-        raise TypeError(
-            "compiled_dims is a %s: must be a str" % type(compiled_dims).__name__
-        )
+        raise TypeError("compiled_dims is a %s: must be a str" % type(compiled_dims).__name__)
     if set(compiled_dims.lower()) - set("mnk"):
         fail("compiled_dims = %r: must name some of m, n and k", compiled_dims)
     return recipe_a, recipe_b
@@ -165,7 +168,9 @@ def gemm(kind, a, b, d, c, recipe, recipe_a, recipe_b):
     block_n = blocks_of_b(recipe, recipe_a, recipe_b, (scales_a, scales_b))
     check_operand(values_a, scales_a)
     check_operand(values_b, scales_b)
-    check_type(out, (lib.BF16, lib.F32) + ((lib.F64,) if device == CPU else ()), "bfloat16 or float32")
+    check_type(
+        out, (lib.BF16, lib.F32) + ((lib.F64,) if device == CPU else ()), "bfloat16 or float32"
+    )
     _check_nt_sizes(kind, values_a, values_b, out)
     if 0 in out.shape:
         return
@@ -234,8 +239,8 @@ def fp8_fp4_gemm_nt(
     compiled_dims: str = "nk",
     disable_ue8m0_cast: bool = False,
 ) -> None:
-    """D = A B^T (+ C) with one scale per row and 128 of k for A, and per 128 x 128 (or, with the recipe
-    (1, 1, 128), per row and 128 of k) for B.
+    """D = A B^T (+ C) with one scale per row and 128 of k for A, and per 128 x 128 (or, with the
+    recipe (1, 1, 128), per row and 128 of k) for B.
 
     a   ([m, k] float8_e4m3fn, [m, ceil(k / 128)] float32)
     b   ([n, k] float8_e4m3fn, [ceil(n / 128), ceil(k / 128)] or [n, ceil(k / 128)] float32)
@@ -245,13 +250,14 @@ def fp8_fp4_gemm_nt(
     recipe_a, recipe_b  the same as pairs: (1, 128) and (128, 128) or (1, 128)
     compiled_dims, disable_ue8m0_cast   accepted; nothing depends on them
 
-    Scales may have any strides; int32 scales are packed UE8M0, four along k.  On a GPU values are read in
-    place when they are K-major with row strides of a multiple of 16 bytes, and laid out anew otherwise.
-    m == 0 or n == 0 does nothing; k == 0 gives C, or zeros.  Queued on torch's current stream of d's
-    device, without synchronising; on CPU tensors the call returns when d is complete.
+    Scales may have any strides; int32 scales are packed UE8M0, four along k.  On a GPU values are
+    read in place when they are K-major with row strides of a multiple of 16 bytes, and laid out
+    anew otherwise. m == 0 or n == 0 does nothing; k == 0 gives C, or zeros.  Queued on torch's
+    current stream of d's device, without synchronising; on CPU tensors the call returns when d is
+    complete.
 
-    RuntimeError, with nothing written: dtypes, shapes or devices that disagree, unknown recipes, strides
-    that the layout forbids.  TypeError: arguments of the wrong kind.
+    RuntimeError, with nothing written: dtypes, shapes or devices that disagree, unknown recipes,
+    strides that the layout forbids.  TypeError: arguments of the wrong kind.
     """
     if c is recipe is recipe_a is recipe_b is None and compiled_dims == "nk" and not _compiling():
         if _fast.gemm_nt(_fast.address, (a, b, d), 128) == 0:
@@ -330,7 +336,7 @@ def _gradient_scales(name, operand):
 
 
 def wgrad_gemm_fp8_fp8_fp32_nt(lhs: Scaled, rhs: Scaled, out: Tensor) -> None:
-    """Version 1's weight gradient: out += lhs rhs^T in float32, both operands with 1 x 128 scales, which
-    may be transposed ([ceil(k / 128), m])."""
+    """Version 1's weight gradient: out += lhs rhs^T in float32, both operands with 1 x 128 scales,
+    which may be transposed ([ceil(k / 128), m])."""
     lhs, rhs = _gradient_scales("lhs", lhs), _gradient_scales("rhs", rhs)
     fp8_fp4_gemm_nt(lhs, rhs, out, out, (1, 1, 128))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The fast path of calls on torch tensors (bridge.c): ready once torch and a context exist.
 
-It takes plain calls and declines all others by returning non-zero, having done nothing; so it can be
-missing (no bridge, an older torch, another interpreter) without anybody noticing but the clock.
+It takes plain calls and declines all others by returning non-zero, having done nothing; so it can
+be missing (no bridge, an older torch, another interpreter) without anybody noticing but the clock.
 """
 
 import ctypes
@@ -111,7 +111,8 @@ _opened = None
 
 
 def ready(device):
-    """Told after a call on torch tensors of `device` went the long way: the next may go the short one."""
+    """Told after a call on torch tensors of `device` went the long way: the next may go the short
+    one."""
     global gemm_nt, grouped_nt, address, _opened
     if _opened is None:
         _opened = _open()

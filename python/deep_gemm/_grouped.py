@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Grouped FP8 GEMM: the products of a mixture of experts.  Sizes of groups are read on the device."""
+"""Grouped FP8 GEMM: the products of a mixture of experts.  Sizes of groups are read on the
+device."""
 
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Sequence
+from typing import Sequence
 
 from . import _fast
 from . import _library as lib
@@ -110,7 +111,9 @@ def contiguous(
     check_type(out, (lib.BF16, lib.F32), "bfloat16 or float32")
     m, n, k, groups = _check_sizes(values_a, values_b, out, transposed_b)
     if expected_m is not None and not use_psum_layout:
-        fail("expected_m_for_psum_layout = %s: must not be given without use_psum_layout", expected_m)
+        fail(
+            "expected_m_for_psum_layout = %s: must not be given without use_psum_layout", expected_m
+        )
     rule = ("one end per group", groups) if use_psum_layout else ("one group per row of a", m)
     layout = _layout("grouped_layout", grouped_layout, rule[1], rule[0])
     device = same_device(out, values_a, operand_a[1], values_b, operand_b[1], layout)
@@ -204,8 +207,8 @@ K_STEP = 32  # what the library divides the k of a group by
 
 
 def k_grouped(kind, a, b, d, ks_cpu, grouped_layout, c, recipe, use_psum_layout):
-    """One k-grouped call, all checks included.  grouped_layout, on the device, says how large the groups
-    are; ks_cpu gives their number and the sum."""
+    """One k-grouped call, all checks included.  grouped_layout, on the device, says how large the
+    groups are; ks_cpu gives their number and the sum."""
     if use_psum_layout:
         fail("use_psum_layout = True: k-grouped calls take the k of each group on Hopper")
     if recipe is not None and tuple(recipe) != (1, 1, 128):
@@ -292,16 +295,15 @@ def m_grouped_fp8_fp4_gemm_nt_contiguous(
     b               ([groups, n, k] float8_e4m3fn, [groups, ceil(n / 128), ceil(k / 128)] float32)
     d               [m, n] bfloat16 or float32, rows contiguous
     grouped_layout  (older name m_indices) int32, contiguous, on the device:
-                    [m], the group of each row; -1 for none, whose row of d becomes zeros.  No alignment
-                    is asked for
-                    with use_psum_layout [groups], the end row of each group, which begins where the one
-                    before it ended, rounded up to get_mk_alignment_for_contiguous_layout(); rows between
-                    groups are not written
+                    [m], the group of each row; -1 for none, whose row of d becomes zeros.  No
+                    alignment is asked for with use_psum_layout [groups], the end row of each group,
+                    which begins where the one before it ended, rounded up to
+                    get_mk_alignment_for_contiguous_layout(); rows between groups are not written
     expected_m_for_psum_layout   rows that a group usually has; only the speed depends on it
     ensure_zero_padding, compiled_dims, disable_ue8m0_cast   accepted; nothing depends on them
 
-    Recipes, strides, streams and errors are those of fp8_gemm_nt.  n, k and groups must not be 0; m == 0
-    does nothing.  The layout is read on the device when the call runs.
+    Recipes, strides, streams and errors are those of fp8_gemm_nt.  n, k and groups must not be 0; m
+    == 0 does nothing.  The layout is read on the device when the call runs.
     """
     layout = _one_of("grouped_layout", grouped_layout, "m_indices", m_indices)
     plain = recipe is recipe_a is recipe_b is None and compiled_dims == "nk" and not compiling()
@@ -330,8 +332,8 @@ def m_grouped_fp8_fp4_gemm_nn_contiguous(
     m_indices: Tensor = None,
     out: Tensor = None,
 ) -> None:
-    """m_grouped_fp8_gemm_nt_contiguous with b written [groups, k, n], its scales [groups, ceil(k / 128),
-    ceil(n / 128)]."""
+    """m_grouped_fp8_gemm_nt_contiguous with b written [groups, k, n], its scales [groups, ceil(k /
+    128), ceil(n / 128)]."""
     layout = _one_of("grouped_layout", grouped_layout, "m_indices", m_indices)
     _contiguous(
         "nn", a, b, _one_of("d", d, "out", out), layout, recipe, recipe_a, recipe_b, compiled_dims,
@@ -344,7 +346,7 @@ def m_grouped_fp8_fp4_gemm_nt_masked(
     b: Scaled,
     d: Tensor = None,
     masked_m: Tensor = None,
-    expected_m: int = None,
+    expected_m: int | None = None,
     recipe: Sequence[int] | None = None,
     recipe_a: Sequence[int] | None = None,
     recipe_b: Sequence[int] | None = None,
@@ -369,7 +371,7 @@ def m_grouped_fp8_fp4_gemm_nt_masked(
     """
     if enable_overlap:
         raise NotImplementedError(
-            "m_grouped_fp8_gemm_nt_masked: enable_overlap (signals per output tile) is not implemented"
+            "m_grouped_fp8_gemm_nt_masked: enable_overlap (signals per output tile) is not there"
         )
     if masked_m is None or expected_m is None:
         raise TypeError("missing argument: %s" % ("masked_m" if masked_m is None else "expected_m"))
@@ -416,13 +418,13 @@ def k_grouped_fp8_gemm_nt_contiguous(
 ) -> None:
     """D[g] = C[g] + A_g B_g^T over the k of group g, as for gradients of weights.
 
-    a               (contiguous float8_e4m3fn of m * sum of k elements: one [m, k_g] matrix after the other,
-                    [m, sum of ceil(k_g / 128)] float32)
+    a               (contiguous float8_e4m3fn of m * sum of k elements: one [m, k_g] matrix after
+                    the other, [m, sum of ceil(k_g / 128)] float32)
     b               likewise with n
     d               [groups, m, n] float32 or bfloat16
     ks_cpu          (older name ks) the k of each group, on the host: their number and sum count
-    grouped_layout  (older name ks_tensor) [groups] int32 on the device: the k of each group; these count.
-                    Multiples of 32, 0 included (D[g] = C[g])
+    grouped_layout  (older name ks_tensor) [groups] int32 on the device: the k of each group; these
+                    count.  Multiples of 32, 0 included (D[g] = C[g])
     c               None for zeros, or [groups, m, n] of d's dtype; the same memory as d accumulates
 
     Streams and errors are those of fp8_gemm_nt.
@@ -489,8 +491,8 @@ def k_grouped_wgrad_gemm_fp8_fp8_fp32_nt(
 ) -> None:
     """Version 1's out[g] += lhs_g rhs_g^T, one product after the other.
 
-    lhs (flat float8_e4m3fn of m * sum of k, [sum of ceil(k_g / 128), m] float32), rhs likewise with n, out
-    [groups, m, n] float32, batch_sizes the k of each group on the host.
+    lhs (flat float8_e4m3fn of m * sum of k, [sum of ceil(k_g / 128), m] float32), rhs likewise with
+    n, out [groups, m, n] float32, batch_sizes the k of each group on the host.
     """
     (a, sfa), (b, sfb) = lhs, rhs
     if len(out.shape) != 3:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """libdeepgemm.so through ctypes: finding it, its structs, its errors.
 
-The structs are packed by `struct` from tuples, which is several times faster than ctypes fields; the
-functions take plain addresses.  Nothing here knows of torch or NumPy, and nothing is loaded before the
-first call that needs the library.
+The structs are packed by `struct` from tuples, which is several times faster than ctypes fields;
+the functions take plain addresses.  Nothing here knows of torch or NumPy, and nothing is loaded
+before the first call that needs the library.
 """
 
 import ctypes
@@ -111,7 +111,8 @@ FUNCTIONS = {  # name: (result, arguments); a pointer argument takes an address,
 
 
 class Error(RuntimeError):
-    """A call that the library refused; `status` is its dg_status, the text names argument and rule."""
+    """A call that the library refused; `status` is its dg_status, the text names argument and
+    rule."""
 
     status = INVALID_ARGUMENT
 
@@ -182,6 +183,8 @@ def version():
 def facts():
     """What dg_info tells: a list of (section, key, value)."""
     rows = []
-    call = FACT(lambda user, *texts: rows.append(tuple(t.decode("utf-8", "replace") for t in texts)))
+    call = FACT(
+        lambda user, *texts: rows.append(tuple(t.decode("utf-8", "replace") for t in texts))
+    )
     check(library().dg_info(call, None))
     return rows

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The rest of the surface: GEMMs that are put together from others, cuBLASLt through torch, and the names
-whose kernels are not part of this version."""
+"""The rest of the surface: GEMMs that are put together from others, cuBLASLt through torch, and the
+names whose kernels are not part of this version."""
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Sequence
 
 from . import _tensor
 from ._dense import Scaled, Tensor, fp8_fp4_gemm_nt
@@ -19,7 +19,9 @@ def _heads(d, left, mid, right):
     width = left + mid + right
     m, columns = d.shape
     if _tensor.is_torch(d):
-        return d.as_strided((m, columns // width, width), (d.stride(0), width, 1), d.storage_offset())
+        return d.as_strided(
+            (m, columns // width, width), (d.stride(0), width, 1), d.storage_offset()
+        )
     return d.reshape(m, columns // width, width)
 
 
@@ -32,8 +34,8 @@ def fp8_gemm_nt_skip_head_mid(
     compiled_dims: str = "nk",
     disable_ue8m0_cast: bool = False,
 ) -> None:
-    """fp8_gemm_nt whose columns are heads of left + right, put into heads of left + mid + right: the mid
-    columns of each head are not written.
+    """fp8_gemm_nt whose columns are heads of left + right, put into heads of left + mid + right:
+    the mid columns of each head are not written.
 
     head_splits  (left, mid, right); n must be a multiple of left + right
     d            [m, n + n / (left + right) * mid] bfloat16 or float32, last stride 1
@@ -65,7 +67,8 @@ def fp8_gemm_nt_skip_head_mid(
 
 
 def _raw_product(torch, a, b, dtype):
-    """a [m, k] b [k, n] without scales, accumulated in float32, as torch's cuBLASLt path gives it."""
+    """a [m, k] b [k, n] without scales, accumulated in float32, as torch's cuBLASLt path gives
+    it."""
     fp8 = torch.float8_e4m3fn
     if a.is_cuda and a.dtype == fp8:
         one = torch.ones((), dtype=torch.float32, device=a.device)
@@ -84,7 +87,10 @@ def _cublaslt(a, b, d, c):
     if torch is None or not all(_tensor.is_torch(x) for x in (a, b, d)):
         raise TypeError("the cublaslt functions take torch tensors: they run torch's matmul")
     if a.shape[1] != b.shape[0] or tuple(d.shape) != (a.shape[0], b.shape[1]):
-        fail("a, b and d are %s, %s and %s: they do not multiply", *map(list, (a.shape, b.shape, d.shape)))
+        fail(
+            "a, b and d are %s, %s and %s: they do not multiply",
+            *map(list, (a.shape, b.shape, d.shape)),
+        )
     if c is not None and (c.shape != d.shape or c.dtype != d.dtype):
         fail("c is %s %s: must be as d, %s %s", c.dtype, list(c.shape), d.dtype, list(d.shape))
     if 0 in d.shape:
@@ -97,8 +103,8 @@ def _cublaslt(a, b, d, c):
 
 
 def cublaslt_gemm_nt(a: Tensor, b: Tensor, d: Tensor, c: Tensor | None = None) -> None:
-    """d [m, n] = a [m, k] b [n, k]^T (+ c) without scales, by torch's matmul (cuBLAS, cuBLASLt): for
-    comparing.  bfloat16, float32 or float8_e4m3fn in, bfloat16 or float32 out."""
+    """d [m, n] = a [m, k] b [n, k]^T (+ c) without scales, by torch's matmul (cuBLAS, cuBLASLt):
+    for comparing.  bfloat16, float32 or float8_e4m3fn in, bfloat16 or float32 out."""
     _cublaslt(a, b.t(), d, c)
 
 
@@ -122,29 +128,38 @@ def cublaslt_gemm_tt(a: Tensor, b: Tensor, d: Tensor, c: Tensor | None = None) -
 
 def _missing(name, what):
     raise NotImplementedError(
-        "%s: %s are not part of this version of the library (FP8 GEMMs and MQA logits are)" % (name, what)
+        "%s: %s are not part of this version of the library (FP8 GEMMs and MQA logits are)"
+        % (name, what)
     )
 
 
 _BF16 = "the BF16 kernels"
 
 
-def bf16_gemm_nt(a: Tensor, b: Tensor, d: Tensor, c: Tensor | None = None, compiled_dims: str = "nk") -> None:
+def bf16_gemm_nt(
+    a: Tensor, b: Tensor, d: Tensor, c: Tensor | None = None, compiled_dims: str = "nk"
+) -> None:
     """D = A B^T (+ C) in BF16: NotImplementedError in this version."""
     _missing("bf16_gemm_nt", _BF16)
 
 
-def bf16_gemm_nn(a: Tensor, b: Tensor, d: Tensor, c: Tensor | None = None, compiled_dims: str = "nk") -> None:
+def bf16_gemm_nn(
+    a: Tensor, b: Tensor, d: Tensor, c: Tensor | None = None, compiled_dims: str = "nk"
+) -> None:
     """D = A B (+ C) in BF16: NotImplementedError in this version."""
     _missing("bf16_gemm_nn", _BF16)
 
 
-def bf16_gemm_tn(a: Tensor, b: Tensor, d: Tensor, c: Tensor | None = None, compiled_dims: str = "mn") -> None:
+def bf16_gemm_tn(
+    a: Tensor, b: Tensor, d: Tensor, c: Tensor | None = None, compiled_dims: str = "mn"
+) -> None:
     """D = A^T B (+ C) in BF16: NotImplementedError in this version."""
     _missing("bf16_gemm_tn", _BF16)
 
 
-def bf16_gemm_tt(a: Tensor, b: Tensor, d: Tensor, c: Tensor | None = None, compiled_dims: str = "mn") -> None:
+def bf16_gemm_tt(
+    a: Tensor, b: Tensor, d: Tensor, c: Tensor | None = None, compiled_dims: str = "mn"
+) -> None:
     """D = A^T B^T (+ C) in BF16: NotImplementedError in this version."""
     _missing("bf16_gemm_tt", _BF16)
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Contexts, streams and the settings that DeepGEMM keeps for a whole process.
 
-One library context per CUDA device and one for the CPU, made at the first call that needs it and kept.
-A forked child starts with none: it forgets its parent's.  `import deep_gemm` makes no context.
+One library context per CUDA device and one for the CPU, made at the first call that needs it and
+kept. A forked child starts with none: it forgets its parent's.  `import deep_gemm` makes no
+context.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ _workspace_bytes = {}
 
 
 def workspace(device, line):
-    """Device memory for the call that a problem line (deepgemm.h) describes: a torch tensor, which torch's
-    allocator keeps until the stream is done with it; None where none is needed."""
+    """Device memory for the call that a problem line (deepgemm.h) describes: a torch tensor, which
+    torch's allocator keeps until the stream is done with it; None where none is needed."""
     size = _workspace_bytes.get((device, line))
     if size is None:
         problem, count = ctypes.create_string_buffer(1024), ctypes.c_size_t()
@@ -97,8 +98,8 @@ def backend_name(device):
 
 
 def stream(view):
-    """The stream that a call with this output is queued on: the current one of the output's library,
-    the legacy default stream where it has none."""
+    """The stream that a call with this output is queued on: the current one of the output's
+    library, the legacy default stream where it has none."""
     if view.device == CPU:
         return None
     torch = _tensor.torch
@@ -143,8 +144,8 @@ def _cpus():
 
 
 def set_num_sms(new_num_sms: int) -> None:
-    """Bounds how many SMs a call may occupy, on every device; 0 restores all.  RuntimeError if it is
-    negative or above the device's count.  On a machine without a GPU it is only stored."""
+    """Bounds how many SMs a call may occupy, on every device; 0 restores all.  RuntimeError if it
+    is negative or above the device's count.  On a machine without a GPU it is only stored."""
     number = _number("num_sms", new_num_sms)
     if number < 0:
         fail("num_sms = %d: must not be negative", number)
@@ -179,8 +180,8 @@ def get_tc_util() -> int:
 
 
 def set_pdl(new_enable_pdl: bool) -> None:
-    """True: kernels are launched with programmatic dependent launch, so that a kernel's start overlaps
-    the end of the one before it."""
+    """True: kernels are launched with programmatic dependent launch, so that a kernel's start
+    overlaps the end of the one before it."""
     settings.pdl = _flag("pdl", new_enable_pdl)
     for call in _on_reset:
         call()
@@ -210,8 +211,8 @@ def set_block_size_multiple_of(new_value) -> None:
 
 
 def set_compile_mode(mode: int) -> None:
-    """For SGLang's warm-up: stored only.  Kernels do not depend on the shape, so warming up is cheap and
-    calls are made in both modes."""
+    """For SGLang's warm-up: stored only.  Kernels do not depend on the shape, so warming up is
+    cheap and calls are made in both modes."""
     settings.compile_mode = _number("mode", mode)
 
 
@@ -226,7 +227,8 @@ def set_mk_alignment_for_contiguous_layout(new_value: int) -> None:
 
 
 def get_mk_alignment_for_contiguous_layout() -> int:
-    """The rows (of M, or of K) that each group of a contiguous layout is padded to: 128 at first."""
+    """The rows (of M, or of K) that each group of a contiguous layout is padded to: 128 at
+    first."""
     return settings.mk_alignment
 
 

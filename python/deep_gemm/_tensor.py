@@ -2,9 +2,9 @@
 """Tensors of any library as borrowed views: where, of what type, how large, with which strides.
 
 torch tensors are read directly.  Everything else through the protocol that it offers:
-__cuda_array_interface__ (CuPy, Numba, JAX on a GPU), __array_interface__ (NumPy), __dlpack__ (JAX, and
-whatever speaks it).  A library without 8-bit and 16-bit floats may pass uint8 as E4M3 and uint16 as
-BF16, bit for bit; torch has these types, so there they are required.
+__cuda_array_interface__ (CuPy, Numba, JAX on a GPU), __array_interface__ (NumPy), __dlpack__ (JAX,
+and whatever speaks it).  A library without 8-bit and 16-bit floats may pass uint8 as E4M3 and
+uint16 as BF16, bit for bit; torch has these types, so there they are required.
 """
 
 import ctypes
@@ -50,8 +50,8 @@ TORCH_TYPES = {}
 
 
 class View:
-    """data (address), dtype (its name), type (enum dg_type, NONE for others), shape, stride (elements),
-    device; `owner`, the tensor itself, and `capsule` keep the memory alive."""
+    """data (address), dtype (its name), type (enum dg_type, NONE for others), shape, stride
+    (elements), device; `owner`, the tensor itself, and `capsule` keep the memory alive."""
 
     __slots__ = (
         "name", "data", "dtype", "type", "shape", "stride", "device", "owner", "readonly", "capsule",
@@ -122,8 +122,8 @@ def is_torch(tensor):
 
 
 def is_traced(tensor):
-    """Whether the tensor only stands for one (torch's fake and functional tensors, subclasses with their
-    own dispatch): the call belongs to torch's dispatcher."""
+    """Whether the tensor only stands for one (torch's fake and functional tensors, subclasses with
+    their own dispatch): the call belongs to torch's dispatcher."""
     if not is_torch(tensor) or type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter:
         return False
     return type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
@@ -166,7 +166,9 @@ def _view_interface(name, tensor, interface, device):
             step *= size
     else:
         if any(s % bytes_of for s in strides):
-            fail("%s.strides = %s: must be multiples of the element size %d", name, strides, bytes_of)
+            fail(
+                "%s.strides = %s: must be multiples of the element size %d", name, strides, bytes_of
+            )
         stride = [s // bytes_of for s in strides]
     data, readonly = interface["data"]
     return View(name, data or 0, dtype, shape, tuple(stride), device, tensor, readonly)
@@ -297,14 +299,18 @@ def same_device(first, *views):
 
 
 def empty_bytes(device, count):
-    """Memory of a CUDA device for the length of a call: (address, bytes, owner).  Its allocator is torch's
-    or CuPy's, so that the memory is not given to another stream before this one has used it."""
+    """Memory of a CUDA device for the length of a call: (address, bytes, owner).  Its allocator is
+    torch's or CuPy's, so that the memory is not given to another stream before this one has used
+    it."""
     if find_torch() is not None:
         owner = torch.empty(count, dtype=torch.uint8, device="cuda:%d" % device)
         return owner.data_ptr(), count, owner
     cupy = sys.modules.get("cupy")
     if cupy is None:
-        fail("this layout needs %d bytes of device memory: import torch or cupy for an allocator", count)
+        fail(
+            "this layout needs %d bytes of device memory: import torch or cupy for an allocator",
+            count,
+        )
     with cupy.cuda.Device(device):
         owner = cupy.empty(count, cupy.uint8)
     return owner.data.ptr, count, owner
@@ -318,7 +324,10 @@ def empty_like_kind(tensor, shape, dtype):
     if cupy is not None and isinstance(tensor, cupy.ndarray):
         module = cupy
     elif hasattr(tensor, "__cuda_array_interface__"):
-        fail("outputs for a %s cannot be allocated: pass torch or CuPy tensors", type(tensor).__name__)
+        fail(
+            "outputs for a %s cannot be allocated: pass torch or CuPy tensors",
+            type(tensor).__name__,
+        )
     else:
         import numpy as module
     if dtype == "bfloat16":

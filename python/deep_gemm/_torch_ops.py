@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """torch custom operators deep_gemm::*, through which torch.compile and fake tensors see the calls.
 
-Imported at the first call that torch traces: only then are the operators registered.  Eager calls never
-come here.
+Imported at the first call that torch traces: only then are the operators registered.  Eager calls
+never come here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _define(schema, implementation, fake=_nothing):
 
 _gemm = _define(
     "fp8_gemm(str kind, %s, Tensor? c, %s) -> ()" % (_SCALED, _RECIPES),
-    lambda kind, a, sfa, b, sfb, d, c, *recipes: _dense.gemm(kind, (a, sfa), (b, sfb), d, c, *recipes),
+    lambda kind, a, sfa, b, sfb, d, c, *recipes: _dense.gemm(
+        kind, (a, sfa), (b, sfb), d, c, *recipes
+    ),
 )
 _contiguous = _define(
     "m_grouped_fp8_gemm_contiguous(str kind, %s, Tensor layout, %s, bool psum, int? hint) -> ()"
@@ -43,12 +45,13 @@ _contiguous = _define(
     lambda kind, a, sfa, b, sfb, d, *rest: _grouped.contiguous(kind, (a, sfa), (b, sfb), d, *rest),
 )
 _masked = _define(
-    "m_grouped_fp8_gemm_masked(%s, Tensor masked_m, int expected_m, %s) -> ()" % (_SCALED, _RECIPES),
+    "m_grouped_fp8_gemm_masked(%s, Tensor masked_m, int expected_m, %s) -> ()"
+    % (_SCALED, _RECIPES),
     lambda a, sfa, b, sfb, d, *rest: _grouped.masked((a, sfa), (b, sfb), d, *rest),
 )
 _k_grouped = _define(
-    "k_grouped_fp8_gemm_contiguous(str kind, %s, int[] ks, Tensor layout, Tensor? c, int[]? recipe, "
-    "bool psum) -> ()" % _SCALED,
+    "k_grouped_fp8_gemm_contiguous(str kind, %s, int[] ks, Tensor layout, Tensor? c, "
+    "int[]? recipe, bool psum) -> ()" % _SCALED,
     lambda kind, a, sfa, b, sfb, d, *rest: _grouped.k_grouped(kind, (a, sfa), (b, sfb), d, *rest),
 )
 

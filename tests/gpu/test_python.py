@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# test_python.py - the Python package on CUDA tensors: the accuracy that DeepGEMM's own tests ask for on their
-# shapes, streams, graphs, devices, no waiting for the GPU, and kernels found by name.
+# test_python.py - the Python package on CUDA tensors: the accuracy that DeepGEMM's own tests ask
+# for on their shapes, streams, graphs, devices, no waiting for the GPU, and kernels found by name.
 import os
 import sys
 
@@ -10,7 +10,15 @@ os.environ["DG_TEST_DEVICE"] = "cuda"
 from common import deep_gemm, main, np, tap, torch  # noqa: E402
 
 LIMIT = 1e-3  # of calc_diff against the product of the values before quantisation
-DENSE = [(2112, 7168), (576, 7168), (24576, 1536), (32768, 512), (7168, 16384), (4096, 7168), (7168, 2048)]
+DENSE = [
+    (2112, 7168),
+    (576, 7168),
+    (24576, 1536),
+    (32768, 512),
+    (7168, 16384),
+    (4096, 7168),
+    (7168, 2048),
+]
 GROUPED = [(6144, 7168), (7168, 3072), (4096, 4096), (4096, 2048)]
 K_GROUPED = [(4096, 7168), (7168, 2048)]
 
@@ -162,7 +170,8 @@ def test_k_groups_are_as_accurate_as_deepgemms():
             like(d, exact, "k-grouped groups=%d m=%d n=%d" % (groups, m, n))
 
 
-# ---- every function once, for what follows: name -> a call without arguments that gives its result ----
+# ---- every function once, for what follows: name -> a call without arguments that gives its result
+# ----
 
 
 def calls():
@@ -180,34 +189,42 @@ def calls():
     c = torch.randn(m, n, device="cuda")
     table["gradient"] = lambda: deep_gemm.fp8_gemm_nt(a, rows, wide, c, (1, 1, 128)) or wide
     heads = torch.zeros(m, n // 256 * 320, dtype=torch.bfloat16, device="cuda")
-    table["heads"] = lambda: deep_gemm.fp8_gemm_nt_skip_head_mid(a, b, heads, (128, 64, 128)) or heads
+    table["heads"] = lambda: (
+        deep_gemm.fp8_gemm_nt_skip_head_mid(a, b, heads, (128, 64, 128)) or heads
+    )
     x, y = per_token(normal(64, 8, 256)), per_block(normal(8, 128, 256))
     z = torch.zeros(64, 8, 128, dtype=torch.bfloat16, device="cuda")
     table["fp8_einsum"] = lambda: deep_gemm.fp8_einsum("bhr,hdr->bhd", x, y, z) or z
     experts = per_block(normal(groups, n, k))
     index = torch.arange(groups, device="cuda", dtype=torch.int32).repeat_interleave(m // groups)
     ends = torch.tensor([60, 100, 250, 256], device="cuda", dtype=torch.int32)
-    table["contiguous"] = lambda: deep_gemm.m_grouped_fp8_gemm_nt_contiguous(a, experts, d, index) or d
-    table["ends"] = (
-        lambda: deep_gemm.m_grouped_fp8_gemm_nt_contiguous(a, experts, d, ends, use_psum_layout=True) or d
+    table["contiguous"] = lambda: (
+        deep_gemm.m_grouped_fp8_gemm_nt_contiguous(a, experts, d, index) or d
+    )
+    table["ends"] = lambda: (
+        deep_gemm.m_grouped_fp8_gemm_nt_contiguous(a, experts, d, ends, use_psum_layout=True) or d
     )
     stacked = per_token(normal(groups, 128, k))
     out = torch.zeros(groups, 128, n, dtype=torch.bfloat16, device="cuda")
     counts = torch.tensor([0, 5, 128, 77], device="cuda", dtype=torch.int32)
-    table["masked"] = lambda: deep_gemm.m_grouped_fp8_gemm_nt_masked(stacked, experts, out, counts, 50) or out
+    table["masked"] = lambda: (
+        deep_gemm.m_grouped_fp8_gemm_nt_masked(stacked, experts, out, counts, 50) or out
+    )
     ks = [256, 0, 512, 256]
     layout = torch.tensor(ks, device="cuda", dtype=torch.int32)
     total = torch.zeros(groups, m, n, device="cuda")
     flat_a, flat_b = (a[0].reshape(-1), a[1]), (rows[0].reshape(-1), rows[1])
-    table["k_grouped"] = (
-        lambda: deep_gemm.k_grouped_fp8_gemm_nt_contiguous(flat_a, flat_b, total, ks, layout) or total
+    table["k_grouped"] = lambda: (
+        deep_gemm.k_grouped_fp8_gemm_nt_contiguous(flat_a, flat_b, total, ks, layout) or total
     )
     q = per_token(normal(64, 32, 128))[0]
     keys, weights = per_token(normal(500, 128)), torch.randn(64, 32, device="cuda")
     start = torch.zeros(64, dtype=torch.int32, device="cuda")
     end = torch.arange(1, 65, dtype=torch.int32, device="cuda") * 7
     scales = keys[1].reshape(-1)
-    table["fp8_mqa_logits"] = lambda: deep_gemm.fp8_mqa_logits(q, (keys[0], scales), weights, start, end)
+    table["fp8_mqa_logits"] = lambda: deep_gemm.fp8_mqa_logits(
+        q, (keys[0], scales), weights, start, end
+    )
     cache = torch.zeros(9, 64 * 132, dtype=torch.uint8, device="cuda")
     cache[:, : 64 * 128] = per_token(normal(9 * 64, 128))[0].view(torch.uint8).view(9, -1)
     cache[:, 64 * 128 :] = torch.rand(9, 64, device="cuda").view(torch.uint8)
@@ -215,7 +232,9 @@ def calls():
     pages = torch.tensor([[0, 3, 1, 8], [2, 4, 5, 7]], dtype=torch.int32, device="cuda")
     sms = deep_gemm.get_num_sms()
     schedule = deep_gemm.get_paged_mqa_logits_metadata(lens, 64, sms)
-    table["get_paged_mqa_logits_metadata"] = lambda: deep_gemm.get_paged_mqa_logits_metadata(lens, 64, sms)
+    table["get_paged_mqa_logits_metadata"] = lambda: deep_gemm.get_paged_mqa_logits_metadata(
+        lens, 64, sms
+    )
     paged = q[:2].view(2, 1, 32, 128)
     table["fp8_paged_mqa_logits"] = lambda: deep_gemm.fp8_paged_mqa_logits(
         paged, cache.view(9, 64, 1, 132), weights[:2], lens, pages, schedule, 256, True
@@ -229,8 +248,8 @@ def calls():
     table["aligned scales"] = lambda: deep_gemm.get_mn_major_tma_aligned_tensor(powers)
     table["packed scales"] = lambda: deep_gemm.get_mn_major_tma_aligned_packed_ue8m0_tensor(powers)
     blocks = powers.t().contiguous()
-    table["packed scales of groups"] = (
-        lambda: deep_gemm.get_k_grouped_mn_major_tma_aligned_packed_ue8m0_tensor(
+    table["packed scales of groups"] = lambda: (
+        deep_gemm.get_k_grouped_mn_major_tma_aligned_packed_ue8m0_tensor(
             blocks, layout, ks, 128, 128
         )
     )
@@ -322,7 +341,9 @@ def test_devices_do_not_disturb_each_other():
     assert all(torch.equal(results[0], each_result) for each_result in results)
     assert torch.cuda.current_device() == 0
     try:
-        deep_gemm.fp8_gemm_nt(a, tuple(t.to("cuda:1") for t in b), torch.empty(64, 256, device="cuda"))
+        deep_gemm.fp8_gemm_nt(
+            a, tuple(t.to("cuda:1") for t in b), torch.empty(64, 256, device="cuda")
+        )
     except RuntimeError as error:
         assert "cuda:1" in str(error)
     else:
@@ -337,7 +358,9 @@ def test_kernels_are_found_by_the_names_of_the_contract():
     failures = []
     for name, substrings in names.items():
         try:
-            times = deep_gemm.testing.bench_kineto(table[name], substrings, 5, suppress_kineto_output=True)
+            times = deep_gemm.testing.bench_kineto(
+                table[name], substrings, 5, suppress_kineto_output=True
+            )
         except (RuntimeError, AssertionError) as error:
             failures.append("%s: %s" % (name, error))
             continue

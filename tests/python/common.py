@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-# common.py - what the tests of the Python package share: where the package is, tensors of each library
-# with poison around the outputs, random FP8 data with the float64 values it stands for, and tolerances.
-# $DG_TEST_DEVICE=cuda runs the same tests on torch's CUDA tensors.  $DG_TEST_INSTALLED=1 takes deep_gemm as
-# it is installed instead of the source tree's.
+# common.py - what the tests of the Python package share: where the package is, tensors of each
+# library with poison around the outputs, random FP8 data with the float64 values it stands for, and
+# tolerances. $DG_TEST_DEVICE=cuda runs the same tests on torch's CUDA tensors.
+# $DG_TEST_INSTALLED=1 takes deep_gemm as it is installed instead of the source tree's.
 import os
 import sys
 
@@ -39,10 +39,11 @@ if DEVICE == "cuda" and (torch is None or not torch.cuda.is_available()):
     print("torch is missing, or sees no CUDA device")
     sys.exit(77)
 
-import deep_gemm  # noqa: E402
 
 POISON = 0xA5
 np.seterr(invalid="ignore")  # uninitialised elements are looked at, too
+import deep_gemm  # noqa: E402,F401  (for the tests)
+
 random = np.random.default_rng(int(os.environ.get("DG_TEST_SEED", "20261121")))
 
 
@@ -167,8 +168,8 @@ def need_torch():
 
 
 class Output:
-    """An output [.., m, n] in poisoned memory: poison in it, right of its rows and around it.  `gap` None:
-    rows without gaps."""
+    """An output [.., m, n] in poisoned memory: poison in it, right of its rows and around it.
+    `gap` None: rows without gaps."""
 
     def __init__(self, kit, shape, dtype, gap=8):
         self.kit, self.shape, self.dtype = kit, tuple(shape), dtype
@@ -185,7 +186,9 @@ class Output:
         count = len(self.kit.bytes_of(self.flat)) // (4 if self.dtype != "bfloat16" else 2)
         inside = np.zeros(count, bool)
         view = np.lib.stride_tricks.as_strided(
-            inside[self.offset :], self.shape, self.strides  # one byte an element
+            inside[self.offset :],
+            self.shape,
+            self.strides,  # one byte an element
         )
         view[...] = True
         return inside
@@ -217,7 +220,8 @@ def expand(scales, rows, columns, block_rows, block_columns):
 
 
 class Operand:
-    """Random FP8 values [.., rows, k] with scales of block_rows x 128 and the values they stand for."""
+    """Random FP8 values [.., rows, k] with scales of block_rows x 128 and the values they stand
+    for."""
 
     def __init__(self, shape, block_rows=1, powers_of_two=False):
         rows, k = shape[-2:]
@@ -226,7 +230,9 @@ class Operand:
         self.codes |= (random.integers(0, 2, shape) << 7).astype(np.uint8)
         counts = lead + (-(-rows // block_rows), -(-k // 128))
         scales = np.exp2(random.uniform(-6, -2, counts)).astype(np.float32)
-        self.scales = np.exp2(np.round(np.log2(scales))).astype(np.float32) if powers_of_two else scales
+        self.scales = (
+            np.exp2(np.round(np.log2(scales))).astype(np.float32) if powers_of_two else scales
+        )
         self.block_rows = block_rows
         self.exact = E4M3[self.codes] * expand(
             self.scales.astype(np.float64), rows, k, block_rows, 128

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-# test_attention.py - deep_gemm's MQA logits, plain and paged, against float64 scores of the dequantised
-# inputs: full and compressed rows, cleaned or not, both output types, schedules, every spelling.
+# test_attention.py - deep_gemm's MQA logits, plain and paged, against float64 scores of the
+# dequantised inputs: full and compressed rows, cleaned or not, both output types, schedules, every
+# spelling.
 import numpy as np
 
-from common import DEVICE, E4M3, KITS, TORCH, assert_close, deep_gemm, main, need_torch, random, torch
+from common import DEVICE, E4M3, KITS, TORCH, deep_gemm, main, need_torch, random, torch
 
 
 def codes(*shape):
@@ -76,7 +77,9 @@ def test_plain_positional_forms_of_callers_work():
             got = kit.values(logits)
             check_logits(got, problem.exact, problem.size, problem.valid)
             assert (np.isneginf(got) == ~problem.valid).all()
-        unclean = deep_gemm.fp8_mqa_logits(*problem.arguments(kit), clean_logits=False, max_seqlen_k=0)
+        unclean = deep_gemm.fp8_mqa_logits(
+            *problem.arguments(kit), clean_logits=False, max_seqlen_k=0
+        )
         check_logits(kit.values(unclean), problem.exact, problem.size, problem.valid)
 
 
@@ -127,7 +130,10 @@ class Paged:
         self.lens = (last[:, None] - next_n + 1 + np.arange(next_n)).astype(np.int32)
         per = -(-longest // page)
         pages = batch * per + 3
-        keys, scales = codes(pages, page, dim), random.uniform(0.5, 2, (pages, page)).astype(np.float32)
+        keys, scales = (
+            codes(pages, page, dim),
+            random.uniform(0.5, 2, (pages, page)).astype(np.float32),
+        )
         self.cache = np.zeros((pages, page, 1, dim + 4), np.uint8)
         raw = self.cache.reshape(pages, -1)
         raw[:, : page * dim] = keys.reshape(pages, -1)
@@ -137,7 +143,9 @@ class Paged:
         scale = scales[self.table].reshape(batch, per * page)[:, :longest].astype(np.float64)
         dots = np.maximum(np.einsum("bthd,bjd->bthj", E4M3[self.q], key), 0)
         weights = self.weights.reshape(batch, next_n, heads)
-        self.exact = (np.einsum("bthj,bth->btj", dots, weights) * scale[:, None]).reshape(-1, longest)
+        self.exact = (np.einsum("bthj,bth->btj", dots, weights) * scale[:, None]).reshape(
+            -1, longest
+        )
         self.size = (np.einsum("bthj,bth->btj", dots, np.abs(weights)) * scale[:, None]).reshape(
             -1, longest
         )
@@ -162,7 +170,9 @@ def test_paged_logits_match_in_both_types_cleaned_and_not():
                 for clean in (False, True):
                     problem = Paged(next_n=next_n)
                     lens = kit.i32(problem.lens)
-                    schedule = deep_gemm.get_paged_mqa_logits_metadata(lens, 64, sms(), indices=None)
+                    schedule = deep_gemm.get_paged_mqa_logits_metadata(
+                        lens, 64, sms(), indices=None
+                    )
                     assert tuple(schedule.shape) == (sms() + 1, 2)
                     logits = deep_gemm.fp8_fp4_paged_mqa_logits(
                         q=(kit.fp8(problem.q), None), kv_cache=problem.cache_of(kit),
@@ -203,9 +213,7 @@ def test_positional_forms_of_callers_work_with_a_copied_schedule():
             TORCH.fp8(problem.q), problem.cache_of(TORCH), TORCH.f32(problem.weights), lens_form,
             TORCH.i32(problem.table), buffer, problem.longest, clean_logits=False,
         )  # fmt: skip
-        check_logits(
-            TORCH.values(logits), problem.exact, problem.size, problem.valid(problem.lens)
-        )
+        check_logits(TORCH.values(logits), problem.exact, problem.size, problem.valid(problem.lens))
 
 
 def test_results_are_the_same_bytes_every_time():

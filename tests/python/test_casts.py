@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: MIT
-# test_casts.py - deep_gemm.utils.math: casts to FP8 and FP4 and power-of-two scales, bit for bit against the
-# documented arithmetic written out in NumPy, the same on every kind of tensor.
+# test_casts.py - deep_gemm.utils.math: casts to FP8 and FP4 and power-of-two scales, bit for bit
+# against the documented arithmetic written out in NumPy, the same on every kind of tensor.
 import itertools
 
 import numpy as np
 
-from common import E4M3, KITS, NUMPY, TORCH, bf16_bits, bf16_values, deep_gemm, main, need_torch
-from common import random, refused, torch
+from common import E4M3, KITS, bf16_bits, bf16_values, deep_gemm, main
+from common import random, refused
 
 math = deep_gemm.utils.math
 
 
 def nearest_e4m3(x):
-    """float32 values as E4M3 bytes: the nearest of the finite values, ties to the even code; NaN above."""
+    """float32 values as E4M3 bytes: the nearest of the finite values, ties to the even code; NaN
+    above."""
     sizes = E4M3[:127]
     size = np.abs(x.astype(np.float64))
     upper = np.clip(np.searchsorted(sizes, size), 1, 126)
@@ -82,10 +83,14 @@ def test_per_block_and_per_channel_casts_have_the_documented_bits():
     for kit in KITS:
         for (m, n), powers in itertools.product(((128, 128), (300, 200), (1, 129)), (False, True)):
             for tensor, x in matrices(kit, m, n):
-                check(kit, math.per_block_cast_to_fp8(tensor, powers), *quantize(x, 128, 128, powers))
+                check(
+                    kit, math.per_block_cast_to_fp8(tensor, powers), *quantize(x, 128, 128, powers)
+                )
         for (m, n), powers in itertools.product(((128, 40), (384, 7)), (False, True)):
             for tensor, x in matrices(kit, m, n):
-                check(kit, math.per_channel_cast_to_fp8(tensor, powers), *quantize(x, 128, 1, powers))
+                check(
+                    kit, math.per_channel_cast_to_fp8(tensor, powers), *quantize(x, 128, 1, powers)
+                )
         refused(lambda: math.per_channel_cast_to_fp8(kit.f32(np.ones((100, 4))), False), "multiple")
 
 
@@ -109,7 +114,9 @@ def test_every_rounding_of_e4m3_is_to_nearest_even():
     near = [np.nextafter(edges, np.float32(side), dtype=np.float32) for side in (-1, 1e9)]
     values = np.concatenate([edges] + near)
     anything = random.integers(0, 1 << 32, 20000, np.uint64).astype(np.uint32).view(np.float32)
-    usual = (random.standard_normal(20000) * np.exp2(random.uniform(-12, 10, 20000))).astype(np.float32)
+    usual = (random.standard_normal(20000) * np.exp2(random.uniform(-12, 10, 20000))).astype(
+        np.float32
+    )
     values = np.concatenate([values, -values, anything, usual, [np.inf, -np.inf, np.nan]])
     values = values.astype(np.float32)  # torch's versions differ in what becomes of more than 464
     values = values[(np.abs(values) <= 464) | np.isnan(values)]

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-# test_compile.py - deep_gemm under torch.compile: whole graphs without a break, sizes that change without a
-# new compilation, results equal to eager ones; operators are registered only when they are needed.
+# test_compile.py - deep_gemm under torch.compile: whole graphs without a break, sizes that change
+# without a new compilation, results equal to eager ones; operators are registered only when they
+# are needed.
 import os
 import sys
 
-import numpy as np
 
-import common
-from common import DEVICE, TORCH, Operand, Output, deep_gemm, main, need_torch, tap, torch
+from common import DEVICE, TORCH, Operand, deep_gemm, main, need_torch, tap, torch
 
 BACKEND = "inductor" if DEVICE == "cuda" else "aot_eager"
 

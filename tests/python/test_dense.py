@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-# test_dense.py - deep_gemm's dense FP8 functions against float64 products of the dequantised values: every
-# name, layout, recipe, output and spelling of the arguments.
+# test_dense.py - deep_gemm's dense FP8 functions against float64 products of the dequantised
+# values: every name, layout, recipe, output and spelling of the arguments.
 import numpy as np
 
-from common import DEVICE, KITS, Operand, Output, assert_close, deep_gemm, main, need_torch, random
+from common import KITS, Operand, Output, assert_close, deep_gemm, main, need_torch, random
 from common import TORCH, torch
 
 SHAPES = [(1, 1, 1), (1, 576, 512), (3, 7, 130), (64, 128, 128), (33, 200, 576), (130, 24, 1000)]
@@ -88,7 +88,9 @@ def test_older_positional_arguments_are_understood():
             lambda a, b, d: deep_gemm.fp8_gemm_nt(a, b, d, None, (1, 128, 128), "nk", True),
             lambda a, b, d: deep_gemm.fp8_gemm_nt(a, b, d, None, None, "mnk", False),
             lambda a, b, d: deep_gemm.fp8_gemm_nt(a, b, d, None, None, ""),
-            lambda a, b, d: deep_gemm.fp8_gemm_nt(a, b, d, None, None, (1, 128), (128, 128), "nk", True),
+            lambda a, b, d: deep_gemm.fp8_gemm_nt(
+                a, b, d, None, None, (1, 128), (128, 128), "nk", True
+            ),
             lambda a, b, d: deep_gemm.fp8_gemm_nt(a, b, d, disable_ue8m0_cast=False),
             lambda a, b, d: deep_gemm.fp8_gemm_nt(a=a, b=b, d=d, compiled_dims="nk"),
             lambda a, b, d: deep_gemm.gemm_fp8_fp8_bf16_nt(a, b, d),
@@ -108,7 +110,9 @@ def test_scales_are_read_in_any_layout():
         def with_scales(transform):
             def call(a, b, d, c):
                 (values, scales), (values_b, scales_b) = a.pair(kit), b.pair(kit)
-                deep_gemm.fp8_gemm_nt((values, transform(scales)), (values_b, transform(scales_b)), d)
+                deep_gemm.fp8_gemm_nt(
+                    (values, transform(scales)), (values_b, transform(scales_b)), d
+                )
 
             return call
 
@@ -136,7 +140,9 @@ def test_sizes_of_zero_do_what_the_contract_says():
     for kit in KITS:
         for m, n in ((0, 64), (64, 0)):
             d = Output(kit, (m, n), "bfloat16")
-            deep_gemm.fp8_gemm_nt(Operand((m, 128)).pair(kit), Operand((n, 128), 128).pair(kit), d.tensor)
+            deep_gemm.fp8_gemm_nt(
+                Operand((m, 128)).pair(kit), Operand((n, 128), 128).pair(kit), d.tensor
+            )
             assert d.untouched()
         a, b = Operand((5, 0)), Operand((6, 0), 128)
         d = Output(kit, (5, 6), "float32")
@@ -156,7 +162,10 @@ def test_weight_gradients_of_version_1_add_to_out():
             out.fill(start)
             left, right = a.pair(kit), b.pair(kit)
             if transposed:
-                left, right = (left[0], a.transposed_pair(kit)[1]), (right[0], b.transposed_pair(kit)[1])
+                left, right = (
+                    (left[0], a.transposed_pair(kit)[1]),
+                    (right[0], b.transposed_pair(kit)[1]),
+                )
             deep_gemm.wgrad_gemm_fp8_fp8_fp32_nt(left, right, out=out.tensor)
             assert_close(out.values(), start + product(a, b), "float32")
 
@@ -189,7 +198,9 @@ def test_fp8_einsum_multiplies_head_by_head():
         assert_close(d.values(), np.einsum("bhr,hdr->bhd", a.exact, b.exact), "bfloat16")
         added = random.standard_normal((batch, heads, columns)).astype(np.float32)
         c = kit.bf16(added)
-        deep_gemm.fp8_einsum("bhr,hdr->bhd", a.pair(kit), b.pair(kit), d.tensor, c=c, recipe=(1, 128, 128))
+        deep_gemm.fp8_einsum(
+            "bhr,hdr->bhd", a.pair(kit), b.pair(kit), d.tensor, c=c, recipe=(1, 128, 128)
+        )
         assert_close(
             d.values(), np.einsum("bhr,hdr->bhd", a.exact, b.exact) + kit.values(c), "bfloat16"
         )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# test_grouped.py - deep_gemm's grouped FP8 functions against float64 products group by group: layouts by
-# index and by ends, masked, k-grouped; every name and spelling of the arguments.
+# test_grouped.py - deep_gemm's grouped FP8 functions against float64 products group by group:
+# layouts by index and by ends, masked, k-grouped; every name and spelling of the arguments.
 import numpy as np
 
 from common import KITS, POISON, TORCH, Operand, Output, assert_close, deep_gemm, main, need_torch
@@ -75,7 +75,17 @@ def test_contiguous_layout_by_ends_leaves_rows_between_groups_alone():
             assert (outside == POISON).all()
         rows, a, b, d = contiguous_problem(kit)  # the tail of versions 2.3 to 2.5
         deep_gemm.m_grouped_fp8_gemm_nt_contiguous(
-            a.pair(kit), b.pair(kit), d.tensor, kit.i32(rows.ends), None, None, None, "nk", True, True, 66
+            a.pair(kit),
+            b.pair(kit),
+            d.tensor,
+            kit.i32(rows.ends),
+            None,
+            None,
+            None,
+            "nk",
+            True,
+            True,
+            66,
         )
         check_groups(rows, a, b, d)
 
@@ -99,16 +109,26 @@ def test_alignment_of_ends_follows_the_setting():
 def test_contiguous_nn_reads_b_with_rows_along_k():
     for kit in KITS:
         for block_n, recipe in ((128, None), (1, (1, 1, 128))):
-            for name in ("m_grouped_fp8_gemm_nn_contiguous", "m_grouped_fp8_fp4_gemm_nn_contiguous"):
+            for name in (
+                "m_grouped_fp8_gemm_nn_contiguous",
+                "m_grouped_fp8_fp4_gemm_nn_contiguous",
+            ):
                 rows, a, b, d = contiguous_problem(kit, (40, 128), 80, 256, block_n)
                 getattr(deep_gemm, name)(
-                    a.pair(kit), b.transposed_pair(kit), d.tensor, kit.i32(rows.index), recipe=recipe
+                    a.pair(kit),
+                    b.transposed_pair(kit),
+                    d.tensor,
+                    kit.i32(rows.index),
+                    recipe=recipe,
                 )
                 check_groups(rows, a, b, d, name)
         rows, a, b, d = contiguous_problem(kit)
         values, scales = b.pair(kit)
         deep_gemm.m_grouped_fp8_gemm_nn_contiguous(
-            a.pair(kit), (kit.swap(values), kit.swap(scales)), d.tensor, m_indices=kit.i32(rows.index)
+            a.pair(kit),
+            (kit.swap(values), kit.swap(scales)),
+            d.tensor,
+            m_indices=kit.i32(rows.index),
         )
         check_groups(rows, a, b, d, "exchanged view")
 
@@ -266,7 +286,11 @@ def test_the_short_way_and_the_long_way_give_the_same_bits():
     assert _fast.grouped_nt(_fast.address, arguments, _fast.ENDS, 128, 20) == 0
     assert (again.snapshot() == d.snapshot()).all()
     x, y = Operand((3, 64, 256)).pair(TORCH), Operand((3, 64, 256), 128).pair(TORCH)
-    one, two, counts = Output(TORCH, (3, 64, 64), "float32"), Output(TORCH, (3, 64, 64), "float32"), [5, 0, 64]
+    one, two, counts = (
+        Output(TORCH, (3, 64, 64), "float32"),
+        Output(TORCH, (3, 64, 64), "float32"),
+        [5, 0, 64],
+    )
     _grouped.masked(x, y, one.tensor, TORCH.i32(counts), 9, None, None, None)
     arguments = (x, y, two.tensor, TORCH.i32(counts))
     assert _fast.grouped_nt(_fast.address, arguments, _fast.MASKED, 0, 9) == 0

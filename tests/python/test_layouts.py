@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-# test_layouts.py - deep_gemm.utils.layout: shapes, strides and contents of rearranged scales, in the argument
-# orders of every version.
+# test_layouts.py - deep_gemm.utils.layout: shapes, strides and contents of rearranged scales, in
+# the argument orders of every version.
 import itertools
 
 import numpy as np
 
-from common import KITS, NUMPY, TORCH, deep_gemm, main, random, refused
+from common import KITS, TORCH, deep_gemm, main, random, refused
 
 layout = deep_gemm.utils.layout
 
@@ -78,7 +78,9 @@ def test_k_grouped_packing_takes_every_order_of_arguments():
                 out = pack(kit.f32(x), kit.i32(ks), ks, *rest)
                 assert tuple(out.shape) == expected.shape[:2]
                 assert (kit.bytes_of(out).reshape(expected.shape) == expected).all()
-            out = pack(kit.f32(x), grouped_layout=kit.i32(ks), ks_cpu=ks, gran_k=gran, k_alignment=gran)
+            out = pack(
+                kit.f32(x), grouped_layout=kit.i32(ks), ks_cpu=ks, gran_k=gran, k_alignment=gran
+            )
             assert (kit.bytes_of(out).reshape(expected.shape) == expected).all()
 
 
@@ -86,7 +88,10 @@ def test_transform_takes_the_orders_of_all_versions():
     transform = deep_gemm.transform_sf_into_required_layout
     for kit in KITS:
         mn, k = 70, 300
-        sfa, sfb = random.random((mn, 3)).astype(np.float32), random.random((1, 3)).astype(np.float32)
+        sfa, sfb = (
+            random.random((mn, 3)).astype(np.float32),
+            random.random((1, 3)).astype(np.float32),
+        )
         grouped = random.random((4, 1, 3)).astype(np.float32)
         for out in (
             transform(kit.f32(sfa), mn, k, (1, 128, 128), None, True, False),

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-# test_legacy.py - deep_gemm.legacy: the Triton kernels against float64 products, gathered or not.  They need
-# Triton, and a GPU or TRITON_INTERPRET=1.
+# test_legacy.py - deep_gemm.legacy: the Triton kernels against float64 products, gathered or not.
+# They need Triton, and a GPU or TRITON_INTERPRET=1.
 import os
 
 import numpy as np
 
-from common import DEVICE, TORCH, bf16_bits, bf16_values, deep_gemm, main, need_torch, random, tap, torch
+from common import DEVICE, TORCH, bf16_bits, bf16_values, deep_gemm, main, need_torch, random, tap
 
 
 def need_triton():
@@ -76,7 +76,9 @@ def test_k_grouped_products_match_with_either_operand_gathered():
                 exact = np.stack([x[s:e].T @ y[s:e] for s, e in zip(starts, ends)])
                 if acc:
                     exact = exact + start
-                call = getattr(deep_gemm.legacy, name + "_fused_k_grouped_bf16_gemm_tn_contiguous_tl")
+                call = getattr(
+                    deep_gemm.legacy, name + "_fused_k_grouped_bf16_gemm_tn_contiguous_tl"
+                )
                 operands = (pool, straight) if name == "a" else (straight, pool)
                 call(*operands, d, (TORCH.i32(index), TORCH.i32(starts), TORCH.i32(ends)), acc)
                 check(d, exact)

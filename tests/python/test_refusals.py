@@ -1,9 +1,21 @@
 # SPDX-License-Identifier: MIT
-# test_refusals.py - wrong calls of deep_gemm's functions: each raises with a text that names the argument and
-# the rule, and writes nothing.
+# test_refusals.py - wrong calls of deep_gemm's functions: each raises with a text that names the
+# argument and the rule, and writes nothing.
 import numpy as np
 
-from common import DEVICE, KITS, TORCH, Operand, Output, deep_gemm, main, need_torch, refused, tap, torch
+from common import (
+    DEVICE,
+    KITS,
+    TORCH,
+    Operand,
+    Output,
+    deep_gemm,
+    main,
+    need_torch,
+    refused,
+    tap,
+    torch,
+)
 
 
 def fp32_like(kit, pair):
@@ -118,7 +130,9 @@ def test_wrong_contiguous_calls_name_the_argument_and_write_nothing():
         operands, d = make_contiguous(kit)
         a, b, index = operands
         refused(lambda: grouped(a, b, d.tensor), "grouped_layout", error=TypeError)
-        refused(lambda: grouped(a, b, d.tensor, index, m_indices=index), "m_indices", error=TypeError)
+        refused(
+            lambda: grouped(a, b, d.tensor, index, m_indices=index), "m_indices", error=TypeError
+        )
         assert d.untouched()
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-# test_surface.py - what importing gives: every name and signature of DeepGEMM, identities, submodules,
-# settings, what is not there yet, and that an import touches neither torch nor a device.
+# test_surface.py - what importing gives: every name and signature of DeepGEMM, identities,
+# submodules, settings, what is not there yet, and that an import touches neither torch nor a
+# device.
 import inspect
 import os
 import sys
@@ -12,28 +13,29 @@ from common import DEVICE, KITS, Operand, Output, deep_gemm, main, need_torch, r
 GEMMS = ["%s_gemm_%s" % (kind, name) for kind in ("fp8_fp4", "fp8", "bf16", "cublaslt")
          for name in ("nt", "nn", "tn", "tt")]  # fmt: skip
 NAMES = GEMMS + """
-    set_num_sms get_num_sms set_tc_util get_tc_util set_ignore_compile_dims set_block_size_multiple_of
-    set_pdl get_pdl fp8_gemm_nt_skip_head_mid
+    set_num_sms get_num_sms set_tc_util get_tc_util set_ignore_compile_dims
+    set_block_size_multiple_of set_pdl get_pdl fp8_gemm_nt_skip_head_mid
     m_grouped_fp8_fp4_gemm_nt_contiguous m_grouped_fp8_fp4_gemm_nn_contiguous
-    m_grouped_fp8_fp4_gemm_nt_masked m_grouped_fp8_gemm_nt_contiguous m_grouped_fp8_gemm_nn_contiguous
-    m_grouped_fp8_gemm_nt_masked k_grouped_fp8_gemm_nt_contiguous k_grouped_fp8_gemm_tn_contiguous
-    m_grouped_bf16_gemm_nt_contiguous m_grouped_bf16_gemm_nn_contiguous m_grouped_bf16_gemm_nt_masked
-    k_grouped_bf16_gemm_tn_contiguous einsum fp8_einsum
-    fp8_fp4_mqa_logits fp8_fp4_paged_mqa_logits fp8_mqa_logits fp8_paged_mqa_logits
-    get_paged_mqa_logits_metadata tf32_hc_prenorm_gemm transform_sf_into_required_layout
-    fp8_m_grouped_gemm_nt_masked bf16_m_grouped_gemm_nt_masked
-    SymmBuffer get_symm_buffer_for_mega_moe transform_weights_for_mega_moe fp8_fp4_mega_moe bf16_mega_moe
-    get_tma_aligned_size get_mn_major_tma_aligned_tensor get_mn_major_tma_aligned_packed_ue8m0_tensor
+    m_grouped_fp8_fp4_gemm_nt_masked m_grouped_fp8_gemm_nt_contiguous
+    m_grouped_fp8_gemm_nn_contiguous m_grouped_fp8_gemm_nt_masked k_grouped_fp8_gemm_nt_contiguous
+    k_grouped_fp8_gemm_tn_contiguous m_grouped_bf16_gemm_nt_contiguous
+    m_grouped_bf16_gemm_nn_contiguous m_grouped_bf16_gemm_nt_masked
+    k_grouped_bf16_gemm_tn_contiguous einsum fp8_einsum fp8_fp4_mqa_logits fp8_fp4_paged_mqa_logits
+    fp8_mqa_logits fp8_paged_mqa_logits get_paged_mqa_logits_metadata tf32_hc_prenorm_gemm
+    transform_sf_into_required_layout fp8_m_grouped_gemm_nt_masked bf16_m_grouped_gemm_nt_masked
+    SymmBuffer get_symm_buffer_for_mega_moe transform_weights_for_mega_moe fp8_fp4_mega_moe
+    bf16_mega_moe get_tma_aligned_size get_mn_major_tma_aligned_tensor
+    get_mn_major_tma_aligned_packed_ue8m0_tensor
     get_k_grouped_mn_major_tma_aligned_packed_ue8m0_tensor get_mk_alignment_for_contiguous_layout
     set_mk_alignment_for_contiguous_layout get_theoretical_mk_alignment_for_contiguous_layout
-    get_m_alignment_for_contiguous_layout get_k_alignment_for_contiguous_layout
-    ceil_div align ceil_to_ue8m0 pack_ue8m0_to_int per_token_cast_to_fp8 per_channel_cast_to_fp8
+    get_m_alignment_for_contiguous_layout get_k_alignment_for_contiguous_layout ceil_div align
+    ceil_to_ue8m0 pack_ue8m0_to_int per_token_cast_to_fp8 per_channel_cast_to_fp8
     per_block_cast_to_fp8 per_custom_dims_cast_to_fp8 per_token_cast_to_fp4 transpose_packed_fp4
-    unpack_ue8m0_from_int cast_back_from_fp4
-    gemm_fp8_fp8_bf16_nt m_grouped_gemm_fp8_fp8_bf16_nt_contiguous m_grouped_gemm_fp8_fp8_bf16_nt_masked
+    unpack_ue8m0_from_int cast_back_from_fp4 gemm_fp8_fp8_bf16_nt
+    m_grouped_gemm_fp8_fp8_bf16_nt_contiguous m_grouped_gemm_fp8_fp8_bf16_nt_masked
     wgrad_gemm_fp8_fp8_fp32_nt k_grouped_wgrad_gemm_fp8_fp8_fp32_nt get_col_major_tma_aligned_tensor
-    cell_div bench bench_kineto calc_diff set_compile_mode get_compile_mode
-    testing utils legacy mega _C jit_kernels __version__ __path__
+    cell_div bench bench_kineto calc_diff set_compile_mode get_compile_mode testing utils legacy
+    mega _C jit_kernels __version__ __path__
 """.split()  # fmt: skip
 
 RECIPES = "recipe=None, recipe_a=None, recipe_b=None, compiled_dims='nk', disable_ue8m0_cast=False"
@@ -130,10 +132,11 @@ def test_import_paths_of_callers_work():
     import deep_gemm.utils.dist as dist
     import deep_gemm.utils.layout as layout
     import deep_gemm.utils.math as math
-    from deep_gemm.testing import bench_kineto, calc_diff, get_arch_major, ignore_env, test_filter
 
     assert native.fp8_gemm_nt is deep_gemm.fp8_gemm_nt
-    assert old.get_m_alignment_for_contiguous_layout() == 128 and old.get_tma_aligned_size(3, 4) == 4
+    assert (
+        old.get_m_alignment_for_contiguous_layout() == 128 and old.get_tma_aligned_size(3, 4) == 4
+    )
     for name in ("init_dist", "uneven_all_gather", "dist_print"):
         assert callable(getattr(dist, name))
     for module in (math, layout):
@@ -169,7 +172,9 @@ def test_what_comes_later_says_so():
             lambda: deep_gemm.einsum(expression, None, None, None, c=None, use_cublaslt=True),
             "einsum", error=NotImplementedError,
         )  # fmt: skip
-    refused(lambda: deep_gemm.einsum("ij,jk->ik", 0, 0, 0), "Unsupported einsum expression", "ij,jk->ik")
+    refused(
+        lambda: deep_gemm.einsum("ij,jk->ik", 0, 0, 0), "Unsupported einsum expression", "ij,jk->ik"
+    )
     refused(lambda: deep_gemm.fp8_einsum("ij,jk->ik", 0, 0, 0), "Unsupported einsum expression")
 
 
@@ -271,10 +276,12 @@ import os, sys, numpy as np, deep_gemm
 if %r:
     import torch
 def child(number):
+    a, d = np.full((4, 128), 0x38, np.uint8), np.zeros((4, 4), np.float32)
+    s, t = np.ones((4, 1), np.float32), np.ones((1, 1), np.float32)
     if %r == "cuda":
         torch.cuda.set_device(number %% torch.cuda.device_count())
-    a = np.full((4, 128), 0x38, np.uint8); s = np.ones((4, 1), np.float32); t = np.ones((1, 1), np.float32)
-    d = np.zeros((4, 4), np.float32)
+        a, s, t, d = (torch.from_numpy(each).cuda() for each in (a, s, t, d))
+        a = a.view(torch.float8_e4m3fn)
     deep_gemm.fp8_gemm_nt((a, s), (a, t), d)
     assert (d == 128).all()
 if len(sys.argv) > 1:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-# test_testing.py - deep_gemm.testing: measures, decorators, and how times are found by names of kernels.
+# test_testing.py - deep_gemm.testing: measures, decorators, and how times are found by names of
+# kernels.
 import os
 import time
 
 import numpy as np
 
-from common import DEVICE, KITS, TORCH, deep_gemm, main, need_torch, refused, tap, torch
+from common import DEVICE, KITS, deep_gemm, main, need_torch, refused, tap, torch
 
 from deep_gemm.testing.bench import times_of
 
@@ -20,7 +21,9 @@ def test_calc_diff_follows_its_formula():
         zero = kit.f32([[0.0]])
         assert testing.calc_diff(zero, zero) == 0.0
         nan = kit.f32([[np.nan]])
-        assert np.isnan(testing.calc_diff(nan, zero + 1)) and not testing.calc_diff(nan, zero + 1) < 1
+        assert (
+            np.isnan(testing.calc_diff(nan, zero + 1)) and not testing.calc_diff(nan, zero + 1) < 1
+        )
     assert deep_gemm.calc_diff is testing.calc_diff
 
 
@@ -40,7 +43,9 @@ def test_bitwise_comparison_sees_one_bit():
                 error=AssertionError,
             )  # fmt: skip
         refused(lambda: testing.assert_bitwise_equal(x, x[:1]), "shape", error=AssertionError)
-        refused(lambda: testing.assert_bitwise_equal(x, kit.i32([[1, 2], [3, 4]])), error=AssertionError)
+        refused(
+            lambda: testing.assert_bitwise_equal(x, kit.i32([[1, 2], [3, 4]])), error=AssertionError
+        )
 
 
 def test_filters_skip_and_environment_is_restored():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-# test_wheel.py - one wheel: built in time with pip and a C compiler, small, licensed, linked against the C
-# library only; it imports and multiplies under every Python there is, with NumPy and without it, without
-# torch, and tests of CPU tensors pass on it.
+# test_wheel.py - one wheel: built in time with pip and a C compiler, small, licensed, linked
+# against the C library only; it imports and multiplies under every Python there is, with NumPy and
+# without it, without torch, and tests of CPU tensors pass on it.
 import glob
 import os
 import re
@@ -11,7 +11,6 @@ import tempfile
 import time
 import zipfile
 
-import common
 from common import DEVICE, main, tap
 
 sys.path.insert(0, os.path.join(tap.ROOT, "tools"))
@@ -50,7 +49,9 @@ def wheel():
         start = time.monotonic()
         environment = dict(os.environ, PYTHONPATH="")
         pip = [sys.executable, "-m", "pip"]
-        if subprocess.call(pip + ["--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        if subprocess.call(
+            pip + ["--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ):
             wheel_backend.build_wheel(folder)
         else:
             tap.run(
@@ -109,7 +110,13 @@ def test_the_libraries_need_the_c_library_only():
     for name in ("libdeepgemm.so", "libdeepgemm_python.so"):
         done = tap.run("readelf", "-d", os.path.join(built["site"], "deep_gemm", name))
         needed = set(re.findall(r"NEEDED.*\[(.*?)\]", done.stdout))
-        allowed = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "ld-linux-x86-64.so.2"}
+        allowed = {
+            "libc.so.6",
+            "libm.so.6",
+            "libdl.so.2",
+            "libpthread.so.0",
+            "ld-linux-x86-64.so.2",
+        }
         assert needed <= allowed, (name, needed)
 
 
@@ -151,7 +158,10 @@ def test_a_source_archive_builds_the_same_wheel():
     root = os.path.join(folder, name[: -len(".tar.gz")])
     done = tap.run(sys.executable, "-c", script, cwd=root, env=dict(os.environ, CFLAGS="-O0"))
     assert done.stdout.strip() == os.path.basename(first)
-    with zipfile.ZipFile(first) as one, zipfile.ZipFile(os.path.join(folder, done.stdout.strip())) as two:
+    with (
+        zipfile.ZipFile(first) as one,
+        zipfile.ZipFile(os.path.join(folder, done.stdout.strip())) as two,
+    ):
         assert one.namelist() == two.namelist()
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""DeepGEMM's older BF16 grouped kernels, written in Triton: present where Triton can be imported."""
+"""DeepGEMM's older BF16 grouped kernels, written in Triton: present where Triton can be
+imported."""
 
 __all__ = [
     "a_fused_k_grouped_bf16_gemm_tn_contiguous_tl",

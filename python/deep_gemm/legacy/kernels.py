@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""BF16 grouped GEMMs in Triton, under the names of DeepGEMM's older kernels: plain ones that run wherever
-Triton does, not the fast way on Hopper.  A tile of rows (or of k) belongs to one group, which is what the
-alignment of the layout is for."""
+"""BF16 grouped GEMMs in Triton, under the names of DeepGEMM's older kernels: plain ones that run
+wherever Triton does, not the fast way on Hopper.  A tile of rows (or of k) belongs to one group,
+which is what the alignment of the layout is for."""
 
 from __future__ import annotations
 
@@ -128,7 +128,8 @@ def _check(name, tensor, dtype, rank):
 
 
 def _tile_rows(name, count):
-    """Rows of a tile: the largest power of two, up to 128, that divides the alignment of the layout."""
+    """Rows of a tile: the largest power of two, up to 128, that divides the alignment of the
+    layout."""
     alignment = get_mk_alignment_for_contiguous_layout()
     if count % alignment:
         fail("%s has %d entries: must be a multiple of the alignment %d", name, count, alignment)
@@ -151,7 +152,9 @@ def _run_m_grouped(kernel, a, b, d, m_indices, gathered, transposed_b):
     if tuple(d.shape) != (m, n):
         fail("d.shape = %s: must be [%d, %d]", list(d.shape), m, n)
     if gathered.numel() != m or (gathered is m_indices and a.shape[0] != m):
-        fail("a has %d rows and the layout %d entries: they must agree", a.shape[0], gathered.numel())
+        fail(
+            "a has %d rows and the layout %d entries: they must agree", a.shape[0], gathered.numel()
+        )
     rows = _tile_rows("m_indices", m)
     if m == 0 or n == 0:
         return
@@ -161,14 +164,18 @@ def _run_m_grouped(kernel, a, b, d, m_indices, gathered, transposed_b):
     )  # fmt: skip
 
 
-def m_grouped_bf16_gemm_nt_contiguous_tl(a: Tensor, b: Tensor, d: Tensor, m_indices: Tensor) -> None:
-    """d[r] = a[r] b[m_indices[r]]^T: a [m, k], b [groups, n, k], d [m, n], all bfloat16; m_indices [m] int32,
-    -1 for rows that become zeros.  m must be a multiple of the alignment, of which each multiple holds rows
-    of one group."""
+def m_grouped_bf16_gemm_nt_contiguous_tl(
+    a: Tensor, b: Tensor, d: Tensor, m_indices: Tensor
+) -> None:
+    """d[r] = a[r] b[m_indices[r]]^T: a [m, k], b [groups, n, k], d [m, n], all bfloat16; m_indices
+    [m] int32, -1 for rows that become zeros.  m must be a multiple of the alignment, of which each
+    multiple holds rows of one group."""
     _run_m_grouped(m_grouped_bf16_gemm_contiguous_tl_impl, a, b, d, m_indices, m_indices, False)
 
 
-def m_grouped_bf16_gemm_nn_contiguous_tl(a: Tensor, b: Tensor, d: Tensor, m_indices: Tensor) -> None:
+def m_grouped_bf16_gemm_nn_contiguous_tl(
+    a: Tensor, b: Tensor, d: Tensor, m_indices: Tensor
+) -> None:
     """m_grouped_bf16_gemm_nt_contiguous_tl with b [groups, k, n]."""
     _run_m_grouped(m_grouped_bf16_gemm_contiguous_tl_impl, a, b, d, m_indices, m_indices, True)
 
@@ -176,8 +183,8 @@ def m_grouped_bf16_gemm_nn_contiguous_tl(a: Tensor, b: Tensor, d: Tensor, m_indi
 def a_fused_m_grouped_bf16_gemm_nt_contiguous_tl(
     a: Tensor, b: Tensor, d: Tensor, mappings: Tuple[Tensor, Tensor]
 ) -> None:
-    """m_grouped_bf16_gemm_nt_contiguous_tl of gathered rows: mappings = (m_indices, m_row_indices), and row
-    r of the product is a[m_row_indices[r]], or zeros for -1."""
+    """m_grouped_bf16_gemm_nt_contiguous_tl of gathered rows: mappings = (m_indices, m_row_indices),
+    and row r of the product is a[m_row_indices[r]], or zeros for -1."""
     kernel = a_fused_m_grouped_bf16_gemm_contiguous_tl_impl
     _run_m_grouped(kernel, a, b, d, mappings[0], mappings[1], False)
 
@@ -201,7 +208,7 @@ def _run_k_grouped(kernel, a, b, d, handle, acc, straight):
              list(d.shape), a.shape[1], b.shape[1])  # fmt: skip
     groups, m, n = d.shape
     if starts.numel() != groups or ends.numel() != groups:
-        fail("k_start and k_end have %d and %d entries: must have one for each of the %d groups of d",
+        fail("k_start and k_end have %d and %d entries: must have one for each of the %d groups",
              starts.numel(), ends.numel(), groups)  # fmt: skip
     if straight.shape[0] != gathered.numel():
         fail("k_indices has %d entries: must have %d, as the other operand has rows",
@@ -219,8 +226,8 @@ def a_fused_k_grouped_bf16_gemm_tn_contiguous_tl(
     a: Tensor, b: Tensor, d: Tensor, handle: Tuple[Tensor, Tensor, Tensor], acc: bool
 ) -> None:
     """d[g] = (d[g] if acc) + A_g^T B_g over the k in [k_start[g], k_end[g]): a [rows, m] gathered,
-    a[k_indices[k]] or zeros for -1; b [sum of k, n]; d [groups, m, n]; handle = (k_indices, k_start,
-    k_end), int32."""
+    a[k_indices[k]] or zeros for -1; b [sum of k, n]; d [groups, m, n]; handle = (k_indices,
+    k_start, k_end), int32."""
     _run_k_grouped(a_fused_k_grouped_bf16_gemm_contiguous_tl_impl, a, b, d, handle, acc, b)
 
 

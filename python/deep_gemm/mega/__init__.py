@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""DeepGEMM's fused expert layer across GPUs, which is made for SM100.  The names are here so that imports
-work; on Hopper calling them is an error, as it is in DeepGEMM."""
+"""DeepGEMM's fused expert layer across GPUs, which is made for SM100.  The names are here so that
+imports work; on Hopper calling them is an error, as it is in DeepGEMM."""
 
 from __future__ import annotations
 

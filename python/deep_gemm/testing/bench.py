@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Times on a GPU, through torch.  On a machine without one: wall-clock times of calls that return when
-they are done."""
+"""Times on a GPU, through torch.  On a machine without one: wall-clock times of calls that return
+when they are done."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def _bench_wall(fn, num_warmups, num_tests):
 def bench(
     fn: Callable[[], Any], num_warmups: int = 5, num_tests: int = 10, high_precision: bool = False
 ) -> float:
-    """Seconds per call of fn, by CUDA events around num_tests calls in a row, after num_warmups untimed
-    ones and with a cold L2.  high_precision keeps the GPU busy first, so that no call waits for the
-    host."""
+    """Seconds per call of fn, by CUDA events around num_tests calls in a row, after num_warmups
+    untimed ones and with a cold L2.  high_precision keeps the GPU busy first, so that no call waits
+    for the host."""
     import torch
 
     if not torch.cuda.is_available():
@@ -90,7 +90,9 @@ def bench(
 def _profile(torch, fn, num_tests, flush_l2, barrier):
     activities = [torch.profiler.ProfilerActivity.CUDA]
     schedule = torch.profiler.schedule(wait=0, warmup=1, active=1, repeat=1)
-    with torch.profiler.profile(activities=activities, schedule=schedule, acc_events=True) as profiler:
+    with torch.profiler.profile(
+        activities=activities, schedule=schedule, acc_events=True
+    ) as profiler:
         for _ in range(2):  # the first round warms up, the second is recorded
             for _ in range(num_tests):
                 if flush_l2:
@@ -115,8 +117,8 @@ def kernel_rows(profiler: Any) -> list:
 
 
 def times_of(rows: list, kernel_names: Any, with_multiple_kernels: bool = False) -> Any:
-    """The average seconds of the rows whose names contain each substring: a float for one name, a tuple
-    for a tuple.  0 where nothing matches."""
+    """The average seconds of the rows whose names contain each substring: a float for one name, a
+    tuple for a tuple.  0 where nothing matches."""
     names = (kernel_names,) if isinstance(kernel_names, str) else tuple(kernel_names)
     times = []
     for name in names:
@@ -140,10 +142,11 @@ def bench_kineto(
     with_multiple_kernels: bool = False,
     barrier: Callable[[], Any] | None = None,
 ) -> Any:
-    """The average GPU seconds of the kernels that fn launches, by torch's profiler: one float for the name
-    `kernel_names`, or a tuple for a tuple of names.  A name is a substring of the kernel's and may match
-    one kernel only, unless with_multiple_kernels; 0 where nothing matches.  L2 is flushed before every
-    call unless flush_l2 is False.  DG_USE_NVIDIA_TOOLS=1 runs nothing and returns 1s."""
+    """The average GPU seconds of the kernels that fn launches, by torch's profiler: one float for
+    the name `kernel_names`, or a tuple for a tuple of names.  A name is a substring of the kernel's
+    and may match one kernel only, unless with_multiple_kernels; 0 where nothing matches.  L2 is
+    flushed before every call unless flush_l2 is False.  DG_USE_NVIDIA_TOOLS=1 runs nothing and
+    returns 1s."""
     if _nvidia_tools():
         return 1 if isinstance(kernel_names, str) else (1,) * len(kernel_names)
     import torch

@@ -15,8 +15,8 @@ def _double(x):
 
 
 def calc_diff(x: Any, y: Any) -> float:
-    """1 - 2 sum(x y) / sum(x x + y y), in float64: 0 for equal tensors, and NaN if either holds one.  0.0
-    when both are all zeros."""
+    """1 - 2 sum(x y) / sum(x x + y y), in float64: 0 for equal tensors, and NaN if either holds
+    one.  0.0 when both are all zeros."""
     x, y = _double(x), _double(y)
     denominator = (x * x + y * y).sum()
     if denominator == 0:
@@ -48,7 +48,8 @@ def _bytes(x):
 
 
 def assert_bitwise_equal(x: Any, y: Any, label: str = "") -> None:
-    """AssertionError unless both tensors have the same dtype, shape and bytes (equal NaNs count)."""
+    """AssertionError unless both tensors have the same dtype, shape and bytes (equal NaNs
+    count)."""
     assert x.dtype == y.dtype, "%s: dtype %s and %s" % (label, x.dtype, y.dtype)
     assert x.shape == y.shape, "%s: shape %s and %s" % (label, tuple(x.shape), tuple(y.shape))
     if 0 in x.shape:

@@ -35,7 +35,8 @@ def test_filter(condition: Callable[[], bool]) -> Callable:
 
 
 def ignore_env(name: str, condition: Callable[[], bool]) -> Callable:
-    """Decorator: while the function runs, the environment variable is unset if condition() holds."""
+    """Decorator: while the function runs, the environment variable is unset if condition()
+    holds."""
 
     def decorate(function):
         @functools.wraps(function)

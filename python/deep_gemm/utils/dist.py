@@ -12,9 +12,9 @@ _local_rank = None
 
 
 def init_dist(local_rank: int, num_local_ranks: int):
-    """Joins the NCCL group given by MASTER_ADDR (127.0.0.1), MASTER_PORT (8361), WORLD_SIZE (number of
-    nodes, 1) and RANK (this node, 0), makes GPU `local_rank` current and the default, and bfloat16 the
-    default dtype.  (rank, number of ranks, group)."""
+    """Joins the NCCL group given by MASTER_ADDR (127.0.0.1), MASTER_PORT (8361), WORLD_SIZE (number
+    of nodes, 1) and RANK (this node, 0), makes GPU `local_rank` current and the default, and
+    bfloat16 the default dtype.  (rank, number of ranks, group)."""
     global _local_rank
     import torch
     import torch.distributed as dist
@@ -32,11 +32,16 @@ def init_dist(local_rank: int, num_local_ranks: int):
     )
     torch.set_default_dtype(torch.bfloat16)
     torch.set_default_device("cuda")
-    return dist.get_rank(), dist.get_world_size(), dist.new_group(list(range(dist.get_world_size())))
+    return (
+        dist.get_rank(),
+        dist.get_world_size(),
+        dist.new_group(list(range(dist.get_world_size()))),
+    )
 
 
 def uneven_all_gather(tensor: Any, dim: int = 0, group: Any = None) -> Any:
-    """The tensors of all ranks, which may differ in size along `dim`, one after the other along it."""
+    """The tensors of all ranks, which may differ in size along `dim`, one after the other along
+    it."""
     import torch
     import torch.distributed as dist
 

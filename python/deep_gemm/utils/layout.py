@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Layouts of scales.  The GEMMs here read scales in any strides, so none of this is needed before a call;
-it serves code that was written for DeepGEMM, whose kernels want scales MN-major with padded columns.
+"""Layouts of scales.  The GEMMs here read scales in any strides, so none of this is needed before a
+call; it serves code that was written for DeepGEMM, whose kernels want scales MN-major with padded
+columns.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ def _mn_major(ops, shape, like, dtype):
 
 
 def get_mn_major_tma_aligned_tensor(sf: Tensor) -> Tensor:
-    """sf [.., mn, s] float32 with strides (al * s, 1, al), al being mn rounded up to 4: the input itself if
-    it has them.  The elements between mn and al are not initialised."""
+    """sf [.., mn, s] float32 with strides (al * s, 1, al), al being mn rounded up to 4: the input
+    itself if it has them.  The elements between mn and al are not initialised."""
     ops = _check_scales(sf)
     mn, columns = sf.shape[-2], sf.shape[-1]
     aligned = get_tma_aligned_size(mn, 4)
@@ -80,9 +81,9 @@ def get_mn_major_tma_aligned_packed_ue8m0_tensor(
     sf: Tensor, psum_layout: Tensor | None = None
 ) -> Tensor:
     """sf [.., mn, s] float32 powers of two as int32 [.., mn, ceil(s / 4)], MN-major as
-    get_mn_major_tma_aligned_tensor: byte j of word i is the biased exponent of scale 4 i + j, missing ones
-    are 0.  With psum_layout (int32 [groups], end rows) rows outside every group may hold anything, and so
-    does the result there."""
+    get_mn_major_tma_aligned_tensor: byte j of word i is the biased exponent of scale 4 i + j,
+    missing ones are 0.  With psum_layout (int32 [groups], end rows) rows outside every group may
+    hold anything, and so does the result there."""
     ops = _check_scales(sf)
     if psum_layout is not None:
         check_rank("sf", sf, 2)
@@ -97,8 +98,8 @@ def get_mn_major_tma_aligned_packed_ue8m0_tensor(
 
 
 def _k_grouped_arguments(arguments, gran_k):
-    """(ks, gran_k, use_psum_layout) of the forms (sf, ks_tensor, ks[, gran_k]) of versions 2.0 to 2.5 and
-    (sf, grouped_layout, ks_cpu, gran_k, k_alignment[, use_psum_layout]) of 2.6."""
+    """(ks, gran_k, use_psum_layout) of the forms (sf, ks_tensor, ks[, gran_k]) of versions 2.0 to
+    2.5 and (sf, grouped_layout, ks_cpu, gran_k, k_alignment[, use_psum_layout]) of 2.6."""
     layout, ks = arguments
     if hasattr(ks, "tolist"):
         ks = ks.tolist()
@@ -119,10 +120,11 @@ def get_k_grouped_mn_major_tma_aligned_packed_ue8m0_tensor(
     k_alignment: int | None = None,
     use_psum_layout: bool = False,
 ) -> Tensor:
-    """sf [sum of k / gran_k, mn] float32 powers of two as int32 [sum of ceil(k_g / (4 gran_k)), mn],
-    contiguous, each group packed for itself along k.
+    """sf [sum of k / gran_k, mn] float32 powers of two as int32 [sum of ceil(k_g / (4 gran_k)),
+    mn], contiguous, each group packed for itself along k.
 
-    grouped_layout   int32 [groups] on the device: the k of each group, or their ends with use_psum_layout
+    grouped_layout   int32 [groups] on the device: the k of each group, or with use_psum_layout
+                     their ends
     ks_cpu           the k of each group, on the host
     """
     ops = _check_scales(sf)
@@ -176,11 +178,11 @@ def transform_sf_into_required_layout(
     psum_layout: Tensor | None = None,
     recipe_ab: Sequence[int] | None = None,
 ) -> Tensor:
-    """The scales as DeepGEMM's Hopper kernels want them: 1 x 128 scales MN-major with aligned columns,
-    128 x 128 scales as they are (checked).
+    """The scales as DeepGEMM's Hopper kernels want them: 1 x 128 scales MN-major with aligned
+    columns, 128 x 128 scales as they are (checked).
 
-    sf [groups?, ceil(mn / rows per scale), ceil(k / 128)] float32.  A recipe of three needs is_sfa, one of
-    two forbids it.  The argument order of 2.0 (num_groups before recipe) is understood too.
+    sf [groups?, ceil(mn / rows per scale), ceil(k / 128)] float32.  A recipe of three needs is_sfa,
+    one of two forbids it.  The argument order of 2.0 (num_groups before recipe) is understood too.
     """
     if isinstance(num_groups, (tuple, list)):  # 2.0: sf, mn, k, num_groups, recipe, is_sfa, disable
         recipe, num_groups = num_groups, recipe
@@ -213,4 +215,7 @@ def _check_in_place(ops, sf):
         pairs = zip(candidate.shape, ops.strides(candidate), reversed(expected))
         if all(size == 1 or stride == wanted for size, stride, wanted in pairs):
             return
-    fail("sf.stride = %s: must be contiguous, or so with its last dimensions exchanged", ops.strides(sf))
+    fail(
+        "sf.stride = %s: must be contiguous, or so with its last dimensions exchanged",
+        ops.strides(sf),
+    )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Casts to FP8 and FP4 with scales.  Tensors of torch (CUDA, CPU), NumPy or CuPy; the bits are the same
-on all of them.
+"""Casts to FP8 and FP4 with scales.  Tensors of torch (CUDA, CPU), NumPy or CuPy; the bits are the
+same on all of them.
 
-The arithmetic, in float32: amax = max |x| over the group, at least 1e-4; scale = amax / 448, rounded up to
-a power of two if use_ue8m0; q = round to nearest even of x * (1 / scale).  A group that is cut off by the
-edge counts as padded with zeros.
+The arithmetic, in float32: amax = max |x| over the group, at least 1e-4; scale = amax / 448,
+rounded up to a power of two if use_ue8m0; q = round to nearest even of x * (1 / scale).  A group
+that is cut off by the edge counts as padded with zeros.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def ceil_to_ue8m0(x: Tensor) -> Tensor:
 
 
 def pack_ue8m0_to_int(x: Tensor) -> Tensor:
-    """float32 powers of two [..., 4 n] as int32 [..., n]: the biased exponents, four to a word, the first
-    in the lowest byte.  RuntimeError unless every value is 2^i or 0 (this looks at the values, so it waits
-    for them on a GPU)."""
+    """float32 powers of two [..., 4 n] as int32 [..., n]: the biased exponents, four to a word, the
+    first in the lowest byte.  RuntimeError unless every value is 2^i or 0 (this looks at the
+    values, so it waits for them on a GPU)."""
     ops = arrays_of("x", x)
     if ops.dtype_name(x) != "float32":
         fail("x.dtype = %s: must be float32", ops.dtype_name(x))
@@ -156,9 +156,7 @@ def per_token_cast_to_fp8(
     return data, pack_exponents(ops, ops.bits(scales))
 
 
-def per_channel_cast_to_fp8(
-    x: Tensor, use_ue8m0: bool, gran_k: int = 128
-) -> Tuple[Tensor, Tensor]:
+def per_channel_cast_to_fp8(x: Tensor, use_ue8m0: bool, gran_k: int = 128) -> Tuple[Tensor, Tensor]:
     """x [m, n] to E4M3 with one scale per column and gran_k rows; m must be a multiple of gran_k.
     (data [m, n], scales [m / gran_k, n] float32)."""
     ops, values = _check_matrix(x, gran_k)
@@ -213,8 +211,8 @@ def per_token_cast_to_fp4(
 ) -> Tuple[Tensor, Tensor]:
     """x [m, n] (n even) to E2M1 with one scale, amax / 6, per row and gran_k columns.
 
-    (int8 [m, n / 2], two codes to a byte with the even column in the low half; scales
-    [m, ceil(n / gran_k)] float32, or packed int32 with missing ones counted as 1.0).  For other GPUs: no
+    (int8 [m, n / 2], two codes to a byte with the even column in the low half; scales [m, ceil(n /
+    gran_k)] float32, or packed int32 with missing ones counted as 1.0).  For other GPUs: no
     function here multiplies FP4.
     """
     ops, values = _check_matrix(x, gran_k)
@@ -258,7 +256,9 @@ def cast_back_from_fp4(
     codes = _unpack_fp4(ops, packed)
     exponent, mantissa = (codes >> 1) & 3, codes & 1
     size = ops.where(
-        exponent == 0, ops.as_f32(mantissa) * 0.5, ops.from_bits((exponent + 126) << 23 | mantissa << 22)
+        exponent == 0,
+        ops.as_f32(mantissa) * 0.5,
+        ops.from_bits((exponent + 126) << 23 | mantissa << 22),
     )
     values = ops.where(codes > 7, -size, size)
     scales = unpack_ue8m0_from_int(sf) if use_packed_ue8m0 else ops.as_f32(sf)
