@@ -43,6 +43,16 @@ static float from_bits(uint32_t bits)
     return value;
 }
 
+// The value of an operand; its map is [row][k], or [k block][row][128].
+static const unsigned char *value_at(const struct dg_tensor_map *map, int64_t k, int64_t row)
+{
+    const unsigned long long *word = map->words;
+    if (word[4] == 0)
+        return map_at(map, k, row, 1);
+    const char *at = (uint64_t)(k / 128) < word[4] ? map_at(map, k % 128, row, 1) : NULL;
+    return (const unsigned char *)(at ? at + (uint64_t)(k / 128) * word[5] : NULL);
+}
+
 // An operand decoded, rows of num_k_blocks * 128, zeros where the map ends.
 static float *decode_rows(const struct dg_tensor_map *map, int rows, int num_k_blocks)
 {
@@ -52,7 +62,7 @@ static float *decode_rows(const struct dg_tensor_map *map, int rows, int num_k_b
         table[code] = decode((unsigned char)code);
     for (int i = 0; out && i < rows; i++)
         for (int k = 0; k < columns; k++) {
-            const unsigned char *at = map_at(map, k, i, 1);
+            const unsigned char *at = value_at(map, k, i);
             if (at)
                 out[(size_t)i * (size_t)columns + (size_t)k] = table[*at];
         }
