@@ -104,8 +104,8 @@ FUNCTIONS = {  # name: (result, arguments); a pointer argument takes an address,
     "dg_m_grouped_fp8_gemm_nt_masked": _GROUPED,
     "dg_k_grouped_fp8_gemm_nt_contiguous": _GROUPED,
     "dg_k_grouped_fp8_gemm_tn_contiguous": _GROUPED,
-    "dg_fp8_mqa_logits": (_int, [_pointer] * 9),
-    "dg_fp8_paged_mqa_logits": (_int, [_pointer] * 9),
+    "dg_fp8_mqa_logits": (_int, [_pointer] * 10),
+    "dg_fp8_paged_mqa_logits": (_int, [_pointer] * 10),
     "dg_paged_mqa_logits_metadata": (_int, [_pointer] * 4),
 }
 

@@ -177,7 +177,7 @@ def k_grouped(a, b, d, *rest, **keywords):
 
 K_GROUPED = [
     (["ks_cpu", "empty"], lambda kit, a, b, x, d: k_grouped(a, b, d, [], x, None)),
-    (["ks_cpu[1]", "100"], lambda kit, a, b, x, d: k_grouped(a, b, d, [156 - 28, 100], x, None)),
+    (["ks_cpu[1]", "-128"], lambda kit, a, b, x, d: k_grouped(a, b, d, [384, -128], x, None)),
     (["ks_cpu", "group"], lambda kit, a, b, x, d: k_grouped(a, b, d, [256], x, None)),
     (["a[0]", "elements"], lambda kit, a, b, x, d: k_grouped(a, b, d, [128, 256], x, None)),
     (["grouped_layout", "[2]"], lambda kit, a, b, x, d: k_grouped(a, b, d, [128, 128], x[:1], None)),
