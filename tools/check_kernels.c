@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // check_kernels.c - compiles every kernel that the library can ask for, without a GPU, and judges what the
-// compiler says of it: check_kernels [--jobs N] [--sample N] [--cache FOLDER] [--quiet] NVRTC...
+// compiler says of it: check_kernels [--jobs N] [--sample N] [--only TEXT] [--cache FOLDER] [--quiet] NVRTC...
 //
 // A kernel fails when it is refused, uses local memory (stack or spills), gets a "Potential Performance
 // Loss" from ptxas (wgmma serialised, setmaxnreg ignored), or wants more shared memory than an SM has.
-// Each NVRTC is the path of a libnvrtc.so.  With --sample only every Nth variant is compiled; with --cache
-// kernels whose text has not changed are judged by the log kept there.  Exit status 1 when any fails.
+// Each NVRTC is the path of a libnvrtc.so.  With --sample only every Nth variant is compiled, with --only
+// those that have the text in their line of the table; with --cache kernels whose text has not changed are
+// judged by the log kept there.  Exit status 1 when any fails.
 #include "backend/sm90/sm90_kernel.h"
 #include "backend/sm90/sm90_mqa_kernel.h"
 #include "jit/compile.h"
@@ -40,13 +41,16 @@ static int num_items;
 
 static struct {
     int jobs, sample, is_quiet;
+    const char *only;
     struct dg_jit_options jit;
-} settings = {.jobs = 0, .sample = 1};
+} settings = {.jobs = 0, .sample = 1, .only = ""};
 
 // ---- what there is to compile -----------------------------------------------------------------------
 
 static dg_status add_item(const struct item *item)
 {
+    if (!strstr(item->text, settings.only))
+        return DG_OK;
     struct item *grown = realloc(items, (size_t)(num_items + 1) * sizeof *items);
     if (!grown || num_items == MAX_KERNELS)
         return dg_fail(DG_OUT_OF_MEMORY, "%d kernels are too many", num_items);
@@ -258,6 +262,8 @@ static int read_options(int argc, char **argv)
             settings.jobs = atoi(value);
         else if (!strcmp(argv[i], "--sample"))
             settings.sample = atoi(value);
+        else if (!strcmp(argv[i], "--only"))
+            settings.only = value;
         else if (!strcmp(argv[i], "--cache"))
             settings.jit.cache_dir = value;
         else
@@ -277,7 +283,8 @@ int main(int argc, char **argv)
     settings.jobs = settings.jobs > MAX_JOBS ? MAX_JOBS : settings.jobs;
     if (first >= argc) {
         fprintf(stderr,
-                "usage: %s [--jobs N] [--sample N] [--cache FOLDER] [--quiet] LIBNVRTC...\n",
+                "usage: %s [--jobs N] [--sample N] [--only TEXT] [--cache FOLDER] [--quiet] "
+                "LIBNVRTC...\n",
                 argv[0]);
         return 2;
     }

@@ -74,11 +74,11 @@ struct rates {
     double chain, chain_start, chain_least; // clocks for a column and k-block of a warpgroup's 64 rows, ...
     double tile_start;                      // clocks from the last product of a tile to the next one's first
 };
-static const struct rates tiled_1d2d = {3.016, 1.724, 1.146, 82, 2.17, 134, 241, 576};
+static const struct rates tiled_1d2d = {3.05, 1.532, 0.94, 131, 1.887, 141, 189, 668};
 static const struct rates tiled_1d1d = {3.26, 1.65, 1.6, 30, 4.2, 94, 255, 1160};
-static const struct rates split_1d2d = {3.275, 1.622, 1.146, 82, 1.616, 241, 0, 0};
+static const struct rates split_1d2d = {2.44, 1.534, 0.94, 131, 1.538, 315, 0, 0};
 
-enum { L2_BYTES_PER_CLOCK = 55, SM_BYTES_PER_CLOCK = 64 };
+enum { L2_BYTES_PER_CLOCK = 61, SM_BYTES_PER_CLOCK = 64 };
 
 static double element_bytes(const struct dg_problem *p)
 {
@@ -89,7 +89,7 @@ static double memory_us(const struct dg_problem *p, const struct dg_device *devi
 {
     const double bytes = (double)p->m * p->k + (double)p->n * p->k +
                          (double)p->m * p->n * element_bytes(p) * (p->c_mode ? 2 : 1);
-    return bytes / (device->memory_gbs * 0.853) / 1e3 + 3.32;
+    return bytes / (device->memory_gbs * 0.869) / 1e3 + 2.83;
 }
 
 // Clocks of a k-block's way into one SM while `num_ctas` have theirs.
@@ -102,6 +102,13 @@ static double load_clocks(const struct dg_sm90_config *c, const struct dg_sm90_g
     return bytes * fmax(busy / L2_BYTES_PER_CLOCK, 1.0 / SM_BYTES_PER_CLOCK);
 }
 
+// The longer of two times, or more where they are close and get in each other's way.
+static double both(double x, double y)
+{
+    const double longer = fmax(x, y), share = fmin(x, y) / longer;
+    return longer * pow(1 + pow(share, 8), 1 / 8.0);
+}
+
 static double tiled_us(const struct dg_sm90_config *c, const struct dg_problem *p,
                        const struct dg_device *device)
 {
@@ -111,11 +118,11 @@ static double tiled_us(const struct dg_sm90_config *c, const struct dg_problem *
     const double halves = c->block_m / (64.0 * c->math_groups);
     const double tensor = r->tensor * (c->block_m * c->block_n / 32.0 + r->tensor_start);
     const double chain = fmax(halves * (r->chain * c->block_n + r->chain_start), r->chain_least);
-    const double pairs = c->cluster_m * c->cluster_n > 1 ? 1.035 : 1;
+    const double pairs = c->cluster_m * c->cluster_n > 1 ? 1.096 : 1;
     const double block = pairs * fmax(tensor, fmax(chain, load_clocks(c, &grid, device)));
-    const double tile = r->tile_start + grid.tile_rows * c->block_n * element_bytes(p) / 26;
+    const double tile = r->tile_start + grid.tile_rows * c->block_n * element_bytes(p) / 32;
     const double us = r->start_us + (double)grid.waves * (blocks * block + tile) / r->ghz / 1e3;
-    return fmax(us, memory_us(p, device));
+    return both(us, memory_us(p, device));
 }
 
 static double split_us(const struct dg_sm90_config *c, const struct dg_problem *p,
@@ -129,11 +136,11 @@ static double split_us(const struct dg_sm90_config *c, const struct dg_problem *
     const double tensor = r->tensor * (c->block_m * c->block_n / 32.0 + r->tensor_start);
     const double chain = (r->chain_start / c->stage_blocks + r->chain * c->block_n) / c->k_groups;
     const double block = fmax(tensor, fmax(chain, load_clocks(c, &grid, device)));
-    double gather = c->split > 1 ? -0.83 : 0; // the last bytes come to all CTAs at once
+    double gather = c->split > 1 ? -0.58 : 0; // the last bytes come to all CTAs at once
     if (parts > 1)
-        gather += 0.505 * (c->block_n / 32.0) * (c->block_m / 64.0) * (1 + 0.15 * parts);
+        gather += 0.577 * (c->block_n / 32.0) * (c->block_m / 64.0) * (1 + 0.15 * parts);
     const double us = r->start_us + gather + (double)grid.waves * blocks * block / r->ghz / 1e3;
-    return fmax(us, memory_us(p, device) + gather / 2);
+    return both(us, memory_us(p, device) + gather / 2);
 }
 
 double dg_sm90_cost(const struct dg_sm90_config *config, const struct dg_problem *problem,

@@ -116,6 +116,7 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, struc
     const u32 *sfa = (const u32 *)args->sfa + (tile.m0 + thread) * args->sfa_row_stride;
     const int row_b = DG_SFB_BLOCK_N == 1 ? tile.n0 : tile.n0 / 128;
     const u32 *sfb = (const u32 *)args->sfb + (row_b + thread) * args->sfb_row_stride;
+#pragma unroll 1 // these warps have few registers
     for (int block = 0; block < args->num_k_blocks; block++, next_slot(slot)) {
         const u32 full = smem + FULL_AT + slot->index * 8, empty = smem + EMPTY_AT + slot->index * 8;
         const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
@@ -186,10 +187,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER) {
             const struct tile tile = locate(&args, unit);
             float total[HALVES][ACC] = {};
-#pragma unroll
-            for (int offset = 0; offset < 128; offset += OFFSET_STEP) // one loop for each place of the boundary
-                if (OFFSET_STEP == 128 || tile.n0 % 128 == offset)
-                    multiply_tile(smem, &slot, warp / 4, offset, HALVES, args.num_k_blocks, total);
+            multiply_tile(smem, &slot, warp / 4, tile.n0 % 128, HALVES, args.num_k_blocks, total);
 #pragma unroll
             for (int half = 0; half < HALVES; half++) {
                 const int row = piece_row(warp / 4, half) + warp % 4 * 16;

@@ -35,6 +35,9 @@ enum {
     SCALE_AT = D_AT + DG_MATH_GROUPS * 4 * DG_D_BUFFERS * 2048,
     FULL_AT = SCALE_AT + DG_NUM_STAGES * SCALE_BYTES,
     EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
+    // Columns of a tile that are sure to have the same scale of B; which one depends on where the tile lies.
+    PIECE_COLUMNS = OFFSET_STEP < DG_BLOCK_N ? OFFSET_STEP : DG_BLOCK_N,
+    PIECES = DG_BLOCK_N / PIECE_COLUMNS,
 };
 
 // The first row of one of a math group's pieces.
@@ -64,21 +67,34 @@ DG_DEVICE void next_slot(struct slot *slot)
 
 // ---- multiplying ----
 
-// total += (sf_a * sf_b) * part where the tile starts `offset` columns into a 128-column block of B's
-// scales.  The offset is a constant, so that the choice of the scale costs nothing.
-DG_DEVICE void promote(float *total, const float *part, const float *sfa, const float *sfb, int offset)
+// The scales of a thread's two rows for each PIECE_COLUMNS columns of the tile, which starts `offset` columns into
+// a 128-column block of B's scales.
+struct piece_scales {
+    float of[PIECES][2];
+};
+
+DG_DEVICE struct piece_scales choose_scales(const float *sfa, const float *sfb, int offset)
 {
-    float scale[2];
+    struct piece_scales scales;
 #pragma unroll
-    for (int column = 0; column < DG_BLOCK_N; column += 8) {
-        if (column == 0 || (offset + column) % 128 == 0) {
-            scale[0] = sfa[0] * sfb[(offset + column) / 128];
-            scale[1] = sfa[1] * sfb[(offset + column) / 128];
-        }
+    for (int i = 0; i < PIECES; i++) {
+        float b = sfb[0];
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            total[column / 2 + i] = fmaf(scale[i / 2], part[column / 2 + i], total[column / 2 + i]);
+        for (int next = 1; next < SFB_COUNT; next++)
+            if (offset + i * PIECE_COLUMNS >= next * 128)
+                b = sfb[next];
+        scales.of[i][0] = sfa[0] * b;
+        scales.of[i][1] = sfa[1] * b;
     }
+    return scales;
+}
+
+// total += (sf_a * sf_b) * part
+DG_DEVICE void promote(float *total, const float *part, const struct piece_scales *scales)
+{
+#pragma unroll
+    for (int i = 0; i < ACC; i++)
+        total[i] = fmaf(scales->of[i * 2 / PIECE_COLUMNS][i / 2 % 2], part[i], total[i]);
 }
 
 // The same with a scale for each of this thread's columns, 8i + 2 * (lane % 4) and the next.
@@ -142,7 +158,7 @@ DG_DEVICE void start_products(float *part, u32 a, u32 b)
 
 // The k loop of one math group.  All that does not need the products is done while the tensor cores make
 // them, the next slot's wait and scales too: between two wgmma groups nothing stands but the promotion.
-// `offset` and `halves`, how many of the group's pieces have rows, are constants.
+// `halves`, how many of the group's pieces have rows, is a constant.
 DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int offset, int halves, int num_blocks,
                              float (*total)[ACC])
 {
@@ -165,11 +181,14 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int offset,
                 if (block + 1 < num_blocks)
                     enter_slot(smem, *slot, block + 1, halves, &next);
             }
+            struct piece_scales chosen;
+            if (DG_SFB_BLOCK_N == 128)
+                chosen = choose_scales(now.a[half], now.b, offset);
             dg_wgmma_wait(part);
             if (half == halves - 1)
                 release_slot(empty);
             if (DG_SFB_BLOCK_N == 128)
-                promote(total[half], part, now.a[half], now.b, offset);
+                promote(total[half], part, &chosen);
             else
                 promote_columns(total[half], part, now.a[half], now.b);
         }
