@@ -33,6 +33,45 @@ struct dg_sm90_gemm_args {
     int flags; // DG_SM90_...
 };
 
+// What a grouped problem adds: sm90_schedule.cuh makes tiles of it.  Distances from one group's matrix to the
+// next are 0 where the groups share one.
+struct dg_sm90_group_args {
+    const int *layout;
+    const int *num_rows;                // DG_SM90_BY_INDEX, BY_ENDS: how many rows count; NULL: args.m
+    const struct dg_sm90_k_group *list; // DG_SM90_ALONG_K: `groups` of them, made by sm90_k_groups.cu
+    long long sfa_group, sfb_group;     // words
+    long long c_group, d_group;         // elements
+    int kind;                           // DG_SM90_BY_...
+    int groups, alignment;
+    int own_a, own_b, own_d; // 1: the map of this matrix has one for each group
+    int rows_of_map_d;       // rows of maps.d from one group to the next
+};
+
+enum {
+    DG_SM90_BY_INDEX = 0,
+    DG_SM90_BY_ENDS = 1,
+    DG_SM90_BY_COUNTS = 2,
+    DG_SM90_ALONG_K = 3,
+};
+
+// TMA descriptors of three dimensions, [group][row][k].  a has whole tiles for boxes, a_piece 64 rows.
+struct dg_sm90_value_maps {
+    struct dg_tensor_map a, a_piece, b;
+};
+
+// Those of scales have three dimensions too, that of D has [row][column].
+struct dg_sm90_group_maps {
+    struct dg_sm90_value_maps values; // groups along k: those of each group are in the list
+    struct dg_tensor_map d, sfa, sfb;
+};
+
+// A group along k, in the order in which groups are worked on.
+struct __attribute__((aligned(128))) dg_sm90_k_group {
+    struct dg_sm90_value_maps values;
+    int group, num_blocks, first_block; // first_block: of the scales
+    int reserved[29];
+};
+
 // Copies rows x k bytes at source[row * row_stride + k * k_stride] to target[row * pitch + k].
 struct dg_sm90_repack_args {
     const unsigned char *source;

@@ -70,6 +70,13 @@ DG_DEVICE void dg_stmatrix_x4(u32 address, u32 a, u32 b, u32 c, u32 d)
                  : "memory");
 }
 
+// ---- caches (9.7.9.15) ----
+
+DG_DEVICE void dg_prefetch_l1(const void *global)
+{
+    asm volatile("prefetch.global.L1 [%0];" ::"l"(global));
+}
+
 // ---- mbarrier (9.7.13.15) ----
 
 DG_DEVICE void dg_mbarrier_init(u32 barrier, u32 arrivals)
@@ -136,6 +143,12 @@ DG_DEVICE void dg_cp_async_commit_group(void)
 DG_DEVICE void dg_prefetch_tensormap(const struct dg_tensor_map *map)
 {
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+// Before the first use of a descriptor that a kernel wrote (9.7.13.4).
+DG_DEVICE void dg_fence_proxy_tensormap(const struct dg_tensor_map *map)
+{
+    asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(map) : "memory");
 }
 
 DG_DEVICE void dg_tma_load_3d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x, int y, int z)

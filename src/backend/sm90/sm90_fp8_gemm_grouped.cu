@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+// sm90_fp8_gemm_grouped.cu - grouped products D = C + A * B^T for FP8 values with scales every 128 of k: the
+// tiled kernel of sm90_fp8_gemm.cu, whose roles, ring and parameters it shares, on tiles that the device finds
+// in a layout.
+//
+// The loader warp and, where there are any, the scale warps follow the schedule (sm90_schedule.cuh).  The math
+// groups do not: the loader writes into a tile's first slot what they have to know of it.
+//
+//     slots of the ring   | tile 7: block 0 + note | block 1 | ... | tile 139: block 0 + note | ...
+//
+// A note takes its turn with the slot, so it needs no barrier of its own.  A tile without k-blocks takes a slot
+// for its note alone; so does the end of the work.
+//
+// Rows of a tile that are not its group's cost little: pieces of 64 rows without any are neither loaded nor
+// multiplied, and of others' rows none is written: 16 rows of which only some are the group's leave a warp by
+// ordinary stores, not by TMA.
+#include "sm90_multiply.cuh"
+#include "sm90_schedule.cuh"
+static_assert(CLUSTER == 1, "the CTAs of a cluster would have to find the same tiles");
+
+enum {
+    PIECES = DG_BLOCK_M / 64,
+    PIECE_BYTES = 64 * BLOCK_K,
+    NOTES_AT = EMPTY_AT + DG_NUM_STAGES * 8,
+    NOTE_BYTES = 32,
+    // The scale warps follow the schedule too and need more registers than DG_LOAD_REGISTERS.
+    LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : DG_SCALES_TMA ? DG_LOAD_REGISTERS : 56,
+    MATH_REGISTERS = DG_MATH_GROUPS == 1 || DG_SCALES_TMA ? DG_MATH_REGISTERS : 224,
+};
+
+// ---- notes ----
+
+DG_DEVICE void write_note(u32 smem, struct slot slot, const struct tile *tile)
+{
+    const u32 at = smem + NOTES_AT + slot.index * NOTE_BYTES;
+    dg_st_shared_word(at, tile->group);
+    dg_st_shared_word(at + 4, tile->m0);
+    dg_st_shared_word(at + 8, tile->rows);
+    dg_st_shared_word(at + 12, tile->n0);
+    dg_st_shared_word(at + 16, tile->num_blocks);
+}
+
+// Waits for a tile's first slot.
+DG_DEVICE void read_note(u32 smem, struct slot slot, struct tile *tile)
+{
+    const u32 at = smem + NOTES_AT + slot.index * NOTE_BYTES;
+    dg_mbarrier_wait(smem + FULL_AT + slot.index * 8, slot.parity);
+    tile->group = dg_ld_shared(at);
+    tile->m0 = dg_ld_shared(at + 4);
+    tile->rows = dg_ld_shared(at + 8);
+    tile->n0 = dg_ld_shared(at + 12);
+    tile->num_blocks = dg_ld_shared(at + 16);
+}
+
+// ---- loader warp ----
+
+// The pieces of A that have rows of the tile.
+DG_DEVICE void load_a(u32 smem, const struct dg_sm90_value_maps *maps, u32 full, int x, const struct tile *tile,
+                      int index)
+{
+    if (PIECES == 1 || tile->rows > DG_BLOCK_M - 64) {
+        dg_tma_load_3d(smem, &maps->a, full, x, tile->m0, index);
+    } else {
+#pragma unroll 1
+        for (int row = 0; row < tile->rows; row += 64)
+            dg_tma_load_3d(smem + row * BLOCK_K, &maps->a_piece, full, x, tile->m0 + row, index);
+    }
+}
+
+DG_DEVICE void load_scales_by_tma(u32 smem, const struct dg_sm90_group_maps *maps, u32 full, int block,
+                                  const struct tile *tile, int index_a, int index_b)
+{
+    const int column = DG_SF_PACKED ? block / 4 : tile->first_block + block;
+    dg_tma_load_3d(smem, &maps->sfa, full, tile->m0, column, index_a);
+    if (DG_SFB_BLOCK_N == 1)
+        dg_tma_load_3d(smem + SFA_BYTES, &maps->sfb, full, tile->n0, column, index_b);
+    else // 16 aligned bytes of each row: column % 4 is the one that is needed
+        dg_tma_load_3d(smem + SFA_BYTES, &maps->sfb, full, column & ~3, tile->n0 / 128, index_b);
+}
+
+// One lane fills the ring.  Rows beyond the matrix and columns beyond k arrive as zeros.
+DG_DEVICE void load_tile(const struct dg_sm90_group_args *groups, const struct dg_sm90_group_maps *maps,
+                         const struct dg_sm90_value_maps *values, u32 smem, const struct tile *tile, struct slot *slot)
+{
+    const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
+    const u32 bytes = (tile->rows + 63) / 64 * PIECE_BYTES + B_BYTES + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0);
+    dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
+    write_note(smem, *slot, tile);
+    if (tile->num_blocks <= 0) {
+        dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
+        next_slot(slot);
+    }
+    for (int block = 0; block < tile->num_blocks; block++, next_slot(slot)) {
+        const u32 full = smem + FULL_AT + slot->index * 8;
+        if (block > 0)
+            dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
+        dg_mbarrier_arrive_expect_tx(full, bytes);
+        load_a(smem + slot->index * A_BYTES, values, full, block * BLOCK_K, tile, index_a);
+        dg_tma_load_3d(smem + B_AT + slot->index * B_BYTES, &values->b, full, block * BLOCK_K, tile->n0, index_b);
+        if (DG_SCALES_TMA)
+            load_scales_by_tma(smem + SCALE_AT + slot->index * SCALE_BYTES, maps, full, block, tile, index_a, index_b);
+    }
+}
+
+DG_DEVICE void run_loader(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                          const struct dg_sm90_group_maps *maps, u32 smem)
+{
+    const struct dg_sm90_value_maps *values = &maps->values;
+    struct slot slot = {0, 0};
+    struct walk walk;
+    struct tile tile;
+    start_walk(&walk);
+    for (int unit = blockIdx.x;; unit += gridDim.x) {
+        find_tile(args, groups, &walk, unit, &tile);
+        if (threadIdx.x % 32 == 0) {
+            if (groups->kind == DG_SM90_ALONG_K && tile.num_blocks > 0 &&
+                values != &groups->list[walk.group].values) {
+                values = &groups->list[walk.group].values;
+                dg_fence_proxy_tensormap(&values->a);
+                dg_fence_proxy_tensormap(&values->a_piece);
+                dg_fence_proxy_tensormap(&values->b);
+            }
+            load_tile(groups, maps, values, smem, &tile, &slot);
+        }
+        __syncwarp();
+        if (tile.num_blocks < 0)
+            break;
+    }
+}
+
+// ---- scale warps ----
+
+DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, u32 smem,
+                           const struct tile *tile, struct slot *slot)
+{
+    const int thread = threadIdx.x - (THREADS - SCALE_THREADS);
+    const int row_b = DG_SFB_BLOCK_N == 1 ? tile->n0 : tile->n0 / 128;
+    const u32 *sfa = (const u32 *)args->sfa + tile->group * groups->sfa_group +
+                     (tile->m0 + thread) * args->sfa_row_stride + tile->first_block * args->sfa_k_stride;
+    const u32 *sfb = (const u32 *)args->sfb + tile->group * groups->sfb_group +
+                     (row_b + thread) * args->sfb_row_stride + tile->first_block * args->sfb_k_stride;
+    if (tile->num_blocks <= 0) {
+        dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
+        dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
+        next_slot(slot);
+    }
+    for (int block = 0; block < tile->num_blocks; block++, next_slot(slot)) {
+        const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
+        dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
+        load_column(scales, 4, sfa, args->sfa_row_stride, DG_BLOCK_M, tile->rows, thread);
+        if (DG_SFB_BLOCK_N == 1)
+            load_column(scales + SFA_BYTES, 4, sfb, args->sfb_row_stride, DG_BLOCK_N, args->sfb_rows - row_b, thread);
+        else
+            load_column(scales + SFA_BYTES + (DG_SF_PACKED ? block / 4 : block) % 4 * 4, 16, sfb, args->sfb_row_stride,
+                        SFB_COUNT, args->sfb_rows - row_b, thread);
+        dg_cp_async_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
+        if (!DG_SF_PACKED || block % 4 == 3) { // a packed word holds four blocks
+            sfa += args->sfa_k_stride;
+            sfb += args->sfb_k_stride;
+        }
+    }
+}
+
+DG_DEVICE void run_scales(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, u32 smem)
+{
+    struct slot slot = {0, 0};
+    struct walk walk;
+    struct tile tile;
+    start_walk(&walk);
+    for (int unit = blockIdx.x;; unit += gridDim.x) {
+        find_tile(args, groups, &walk, unit, &tile);
+        load_scales(args, groups, smem, &tile, &slot);
+        if (tile.num_blocks < 0)
+            break;
+    }
+}
+
+// ---- math groups ----
+
+// The k-blocks of a tile in which the group has no rows.
+DG_DEVICE void skip_tile(u32 smem, struct slot *slot, int num_blocks)
+{
+    for (int block = 0; block < num_blocks; block++, next_slot(slot)) {
+        dg_mbarrier_wait(smem + FULL_AT + slot->index * 8, slot->parity);
+        release_slot(smem + EMPTY_AT + slot->index * 8);
+    }
+}
+
+DG_DEVICE void multiply_live(u32 smem, struct slot *slot, u32 group, const struct tile *tile, float (*total)[ACC])
+{
+    const int live = tile->rows <= piece_row(group, 0) ? 0 : HALVES == 1 || tile->rows <= piece_row(group, 1) ? 1 : 2;
+    if (live == 0)
+        skip_tile(smem, slot, tile->num_blocks);
+#pragma unroll
+    for (int offset = 0; offset < 128; offset += OFFSET_STEP) // one loop for each place of the boundary
+        if (OFFSET_STEP == 128 || tile->n0 % 128 == offset) {
+            if (live == HALVES)
+                multiply_tile(smem, slot, group, offset, HALVES, tile->num_blocks, total);
+            else if (live == 1)
+                multiply_tile(smem, slot, group, offset, 1, tile->num_blocks, total);
+        }
+}
+
+// Of the warp's rows in a piece those that are the tile's.
+DG_DEVICE void store_live(float *total, const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                          const struct dg_tensor_map *map, u32 smem, int warp, int half, const struct tile *tile)
+{
+    const u32 buffers = smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES);
+    const int row = tile->m0 + piece_row(warp / 4, half) + warp % 4 * 16, end = tile->m0 + tile->rows;
+    const int index = groups->own_d ? tile->group : 0;
+    struct dg_sm90_gemm_args own = *args; // of this tile's part of D and C
+    own.m = end;
+    own.d = (char *)args->d + index * groups->d_group * D_ELEMENT;
+    own.c = (const char *)args->c + index * groups->c_group * D_ELEMENT;
+    if (args->c_mode == DG_SM90_C_REDUCE && row + 16 > end)
+        own.c_mode = DG_SM90_C_READ;
+    if (row < end)
+        store_strip(total, &own, map, buffers, half, row, tile->n0, row + index * groups->rows_of_map_d, row + 16 <= end);
+}
+
+DG_DEVICE void run_math(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                        const struct dg_sm90_group_maps *maps, u32 smem, int warp)
+{
+    struct slot slot = {0, 0};
+    struct tile tile;
+    for (;;) {
+        float total[HALVES][ACC] = {};
+        read_note(smem, slot, &tile);
+        if (tile.num_blocks <= 0) {
+            release_slot(smem + EMPTY_AT + slot.index * 8);
+            next_slot(&slot);
+        }
+        if (tile.num_blocks < 0)
+            break;
+        if (tile.num_blocks > 0)
+            multiply_live(smem, &slot, warp / 4, &tile, total);
+        store_live(total[0], args, groups, &maps->d, smem, warp, 0, &tile);
+        if (HALVES == 2)
+            store_live(total[HALVES - 1], args, groups, &maps->d, smem, warp, 1, &tile);
+    }
+    dg_bulk_wait_group_read(0); // the buffers must outlive their stores
+}
+
+// ---- the kernel ----
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    DG_ENTRY(const __grid_constant__ struct dg_sm90_gemm_args args,
+             const __grid_constant__ struct dg_sm90_group_args groups,
+             const __grid_constant__ struct dg_sm90_group_maps maps)
+{
+    extern __shared__ __align__(1024) char shared[];
+    const u32 smem = dg_smem_address(shared);
+    const u32 warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
+
+    init_barriers(smem);
+    dg_griddepcontrol_wait();
+    if (warp >= 4 * DG_MATH_GROUPS) {
+        DG_SETMAXNREG_DEC((int)LOAD_REGISTERS);
+        if (warp == 4 * DG_MATH_GROUPS) {
+            run_loader(&args, &groups, &maps, smem);
+            dg_griddepcontrol_launch_dependents();
+        } else if (!DG_SCALES_TMA) {
+            run_scales(&args, &groups, smem);
+        }
+    } else {
+        DG_SETMAXNREG_INC((int)MATH_REGISTERS);
+        run_math(&args, &groups, &maps, smem, warp);
+    }
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT
+// sm90_grouped_plan.c - the choice of a tile for a grouped problem.
+//
+// The sizes of the groups are not known here, only the rows that one usually has, and a kernel copes with any
+// sizes: pieces of 64 rows that a tile does not have cost next to nothing.  So the model weighs a tile on groups
+// of the usual size, and among tiles that are as good the tallest is taken, which loses least when the guess is
+// far too small.
+#include "backend/sm90/sm90_grouped.h"
+
+#include "backend/sm90/sm90_args.h"
+#include "backend/sm90/sm90_plan.h"
+#include "plan/problem.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CEIL_DIV(a, b) (((a) + (b)-1) / (b))
+
+// Block m, n, stages, math groups, cluster m, n, D buffers; tall ones first.
+static const struct dg_sm90_config tiles_1d2d[] = {
+    {256, 128, 4, 2, 1, 1, 1}, {256, 112, 4, 2, 1, 1, 1}, {128, 192, 5, 2, 1, 1, 1},
+    {128, 128, 6, 2, 1, 1, 1}, {128, 64, 8, 2, 1, 1, 1},  {64, 128, 8, 1, 1, 1, 2},
+    {64, 64, 12, 1, 1, 1, 1},
+};
+static const struct dg_sm90_config tiles_1d1d[] = {
+    {256, 96, 4, 2, 1, 1, 1}, {128, 144, 5, 2, 1, 1, 1}, {128, 128, 5, 2, 1, 1, 1},
+    {128, 64, 8, 2, 1, 1, 1}, {64, 64, 11, 1, 1, 1, 1},
+};
+
+struct tiles {
+    const struct dg_sm90_config *list;
+    int count;
+};
+
+static struct tiles tiles_for(int32_t sfb_block_n)
+{
+    if (sfb_block_n == 1)
+        return (struct tiles){tiles_1d1d, sizeof tiles_1d1d / sizeof *tiles_1d1d};
+    return (struct tiles){tiles_1d2d, sizeof tiles_1d2d / sizeof *tiles_1d2d};
+}
+
+// Scale warps leave the math groups fewer registers.
+static int fits_scales(const struct dg_sm90_config *tile, int32_t sfb_block_n, int scales_tma)
+{
+    return scales_tma || sfb_block_n == 1 || tile->block_m * tile->block_n < 256 * 128;
+}
+
+static int scales_by_tma(const struct dg_problem *p)
+{
+    return p->sfa_major == DG_MN_MAJOR && (p->sfb_block_n == 128 || p->sfb_major == DG_MN_MAJOR);
+}
+
+dg_status dg_sm90_grouped_enumerate(dg_sm90_grouped_visit visit, void *user)
+{
+    for (int sfb = 128; sfb >= 1; sfb -= 127) {
+        const struct tiles tiles = tiles_for(sfb);
+        for (int i = 0; i < tiles.count; i++)
+            for (int variant = 0; variant < 8; variant++) {
+                const struct dg_sm90_grouped_kernel kernel = {
+                    {tiles.list[i], sfb, variant & 1, variant >> 1 & 1, variant >> 2}, 1};
+                if (fits_scales(&tiles.list[i], sfb, kernel.tile.scales_tma))
+                    DG_TRY(visit(user, &kernel));
+            }
+    }
+    return DG_OK;
+}
+
+// ---- the usual sizes ----
+
+struct usual {
+    int64_t groups, rows, k; // rows and k of each group
+};
+
+static struct usual usual_sizes(const struct dg_problem *p)
+{
+    const enum dg_op_kind kind = dg_problem_kind(p);
+    const int64_t expected = p->expected_m > 0 ? p->expected_m : 1;
+    struct usual usual = {p->groups, expected < p->m ? expected : p->m, p->k};
+    if (kind == DG_KIND_K_GROUPED)
+        usual.rows = p->m, usual.k = expected < p->k ? expected : p->k;
+    if (kind == DG_KIND_CONTIGUOUS && usual.groups > CEIL_DIV(p->m, usual.rows))
+        usual.groups = CEIL_DIV(p->m, usual.rows);
+    return usual;
+}
+
+// ---- cost ----
+
+// Clocks of one tile of `rows` rows; the constants are those of sm90_plan.c.
+static double tile_clocks(const struct dg_sm90_config *c, const struct dg_problem *p, int64_t k,
+                          int64_t rows)
+{
+    const int per_column = p->sfb_block_n == 1;
+    const double pieces = (double)CEIL_DIV(rows, 64), halves = ceil(pieces / c->math_groups);
+    const double tensor = (per_column ? 1.6 : 1.108) * (pieces * 2 * c->block_n + 30);
+    const double chain = fmax(halves * ((per_column ? 4.2 : 2.3) * c->block_n + 94), 255);
+    const double loaded = 128.0 * (pieces * 64 + c->block_n) / 61;
+    const double element = p->d_type == DG_F32 ? 4 : 2;
+    return (double)CEIL_DIV(k, 128) * fmax(tensor, fmax(chain, loaded)) + 1160 +
+           (double)rows * c->block_n * element / 26 + 550 * (halves - 1);
+}
+
+// Microseconds.
+static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
+                   const struct dg_device *device)
+{
+    const struct usual u = usual_sizes(p);
+    const int64_t whole = u.rows / c->block_m, rest = u.rows % c->block_m;
+    const double columns = (double)CEIL_DIV(p->n, c->block_n) * (double)u.groups;
+    const double tiles = columns * (double)(whole + (rest > 0));
+    const double work = columns * ((double)whole * tile_clocks(c, p, u.k, c->block_m) +
+                                   (rest ? tile_clocks(c, p, u.k, rest) : 0));
+    const double ghz = 1.65, waves = ceil(tiles / device->num_sms);
+    const double clocks = 5380 + waves * work / tiles;
+    const double element = p->d_type == DG_F32 ? 4 : 2;
+    const double bytes =
+        (double)u.groups *
+        ((double)(u.rows + p->n) * (double)u.k + (double)u.rows * (double)p->n * element);
+    return fmax(clocks / ghz / 1e3, bytes / (device->memory_gbs * 0.9) / 1e3 + 2);
+}
+
+// ---- choice ----
+
+static int is_repacked(dg_major major, int64_t rows, int64_t ld)
+{
+    return major == DG_MN_MAJOR || (rows > 1 && ld % 16 != 0);
+}
+
+// Groups one after the other have no strides but those of their own k, which the device knows.
+static int is_flat(const struct dg_problem *p)
+{
+    return p->op == DG_OP_FP8_K_GROUPED;
+}
+
+static int64_t round_up(int64_t a, int64_t b)
+{
+    return CEIL_DIV(a, b) * b;
+}
+
+struct dg_sm90_grouped_workspace dg_sm90_grouped_workspace(const struct dg_problem *p, int repack_a,
+                                                           int repack_b)
+{
+    const enum dg_op_kind kind = dg_problem_kind(p);
+    const int64_t pitch = round_up(p->k, 128);
+    const int64_t stack_a = kind == DG_KIND_MASKED ? p->groups : 1;
+    const int64_t stack_b = kind == DG_KIND_K_GROUPED ? 1 : p->groups;
+    struct dg_sm90_grouped_workspace at = {0, 0, 0, 0};
+    at.b = repack_a ? round_up(stack_a * p->m * pitch, 256) : 0;
+    at.list = at.b + (repack_b ? round_up(stack_b * p->n * pitch, 256) : 0);
+    at.size = at.list + (kind == DG_KIND_K_GROUPED
+                             ? p->groups * (int64_t)sizeof(struct dg_sm90_k_group)
+                             : 0);
+    return at;
+}
+
+// The kernel counts tiles and rows in 32 bits.
+static dg_status check_sizes(const struct dg_problem *p)
+{
+    const struct {
+        const char *name;
+        int64_t value;
+    } sizes[] = {{"m", p->m}, {"n", p->n}, {"k", p->k}};
+    for (int i = 0; i < 3; i++)
+        if (sizes[i].value > INT32_MAX - 512)
+            return dg_fail(DG_UNSUPPORTED, "%s = %lld: must be at most %d on a GPU", sizes[i].name,
+                           (long long)sizes[i].value, INT32_MAX - 512);
+    const enum dg_op_kind kind = dg_problem_kind(p);
+    // At worst each row of a contiguous layout is a group of its own.
+    const int64_t tall = kind != DG_KIND_CONTIGUOUS  ? p->groups * CEIL_DIV(p->m, 64)
+                         : p->layout == DG_GROUP_ENDS ? p->groups + CEIL_DIV(p->m, 64)
+                                                      : p->m;
+    if (tall > (INT32_MAX - 65536) / CEIL_DIV(p->n, 64))
+        return dg_fail(DG_UNSUPPORTED,
+                       "groups = %lld with m, n = %lld, %lld: too many tiles for a GPU",
+                       (long long)p->groups, (long long)p->m, (long long)p->n);
+    return DG_OK;
+}
+
+dg_status dg_sm90_grouped_plan(const struct dg_problem *problem, const struct dg_device *device,
+                               struct dg_plan *plan)
+{
+    const struct tiles tiles = tiles_for(problem->sfb_block_n);
+    const struct dg_sm90_config *best = NULL;
+    double least = INFINITY;
+    DG_TRY(check_sizes(problem));
+    for (int i = 0; i < tiles.count; i++) {
+        const struct dg_sm90_config *tile = &tiles.list[i];
+        const double us = cost(tile, problem, device);
+        if (us < least && fits_scales(tile, problem->sfb_block_n, scales_by_tma(problem)))
+            least = us, best = tile;
+    }
+    plan->kernel = DG_KERNEL_SM90_GROUPED;
+    plan->sm90 = *best;
+    plan->num_ctas = plan->num_sms = device->num_sms;
+    plan->band = dg_sm90_band(32, device->num_sms, best->block_m, best->block_n);
+    plan->predicted_us = least;
+    plan->repack_a = !is_flat(problem) && is_repacked(problem->a_major, problem->m, problem->lda);
+    plan->repack_b = !is_flat(problem) && is_repacked(problem->b_major, problem->n, problem->ldb);
+    plan->workspace_bytes =
+        dg_sm90_grouped_workspace(problem, plan->repack_a, plan->repack_b).size;
+    const struct usual usual = usual_sizes(problem);
+    snprintf(plan->why, sizeof plan->why,
+             "least predicted time of %d tiles for %lld groups of %lld rows", tiles.count,
+             (long long)usual.groups, (long long)usual.rows);
+    return DG_OK;
+}
+
+// ---- words ----
+
+struct dg_sm90_grouped_kernel dg_sm90_grouped_kernel_of(const struct dg_problem *problem,
+                                                        const struct dg_plan *plan)
+{
+    return (struct dg_sm90_grouped_kernel){dg_sm90_kernel_of(problem, plan), 1};
+}
+
+__attribute__((format(printf, 4, 5))) static void tell(dg_fact_callback callback, void *user,
+                                                       const char *key, const char *format, ...)
+{
+    char text[192];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    callback(user, "plan", key, text);
+}
+
+void dg_sm90_grouped_explain(const struct dg_problem *problem, const struct dg_device *device,
+                             const struct dg_plan *plan, dg_fact_callback callback, void *user)
+{
+    const struct dg_sm90_grouped_kernel kernel = dg_sm90_grouped_kernel_of(problem, plan);
+    const struct usual usual = usual_sizes(problem);
+    const int64_t tiles = usual.groups * CEIL_DIV(usual.rows, plan->sm90.block_m) *
+                          CEIL_DIV(problem->n, plan->sm90.block_n);
+    char text[192];
+    dg_sm90_grouped_text(&kernel, text, sizeof text);
+    tell(callback, user, "kernel_key", "%s", text);
+    tell(callback, user, "tiles", "about %lld of %d x %d on %d CTAs; the device counts them",
+         (long long)tiles, plan->sm90.block_m, plan->sm90.block_n, plan->num_ctas);
+    tell(callback, user, "predicted_us", "%.1f", plan->predicted_us);
+    tell(callback, user, "shared_memory_bytes", "%d", dg_sm90_grouped_smem_bytes(&kernel));
+    tell(callback, user, "scales", "%s",
+         kernel.tile.scales_tma ? "by TMA" : "by scale warps, in the layout given");
+    if (plan->repack_a || plan->repack_b)
+        tell(callback, user, "repacked", "%s%s%s", plan->repack_a ? "a" : "",
+             plan->repack_a && plan->repack_b ? " and " : "", plan->repack_b ? "b" : "");
+}

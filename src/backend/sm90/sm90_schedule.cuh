@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+// sm90_schedule.cuh - which tiles of a grouped problem a CTA works on, found from the layout in device memory
+// while the kernel runs: nothing is prepared and nothing is counted in memory.
+//
+// A section is rows of one group that lie together.  Its units, tiles of DG_BLOCK_M x DG_BLOCK_N, are numbered
+// behind those of the sections before it, so no tile mixes groups:
+//
+//     section     0: rows 0-299     1: 300-301   2: 384-...         DG_BLOCK_M = 256
+//     units       0 1 .. 2n-1       2n .. 3n-1   3n ..              n = args.units_n
+//
+// CTA c takes units c, c + gridDim, ...; so each warp that follows the schedule walks the sections once, in
+// order, and all of them meet the same tiles.  In a section units go down bands of args.band tiles of rows.
+#ifndef DG_SM90_SCHEDULE_CUH
+#define DG_SM90_SCHEDULE_CUH
+
+#include "sm90_ptx.cuh"
+
+// num_blocks 0: rows of no group, or a group without k: D = C or zeros; negative: there are no more tiles.
+struct tile {
+    int group;
+    int m0, rows, n0;            // m0: in the group's matrix, or in that of all groups
+    int num_blocks, first_block; // first_block: k-block of the scales
+};
+
+struct walk {
+    int before, units;      // of the section: units of those before it, and its own
+    int group, first, rows; // group -1: rows of no group
+    int until;              // BY_ENDS: where the groups before the last 32 that were read end
+};
+
+DG_DEVICE void start_walk(struct walk *walk)
+{
+    walk->before = walk->units = walk->first = walk->rows = walk->until = 0;
+    walk->group = -1;
+}
+
+// So that the next reads of `count` integers at `at` find them in the L1 cache.
+DG_DEVICE void touch(const int *at, int count)
+{
+    const int i = threadIdx.x % 32 * 32;
+    if (i < count)
+        dg_prefetch_l1(at + i);
+}
+
+// ---- an entry for each row ----
+
+DG_DEVICE int group_of_row(const struct dg_sm90_group_args *groups, int row)
+{
+    const int group = groups->layout[row];
+    return (u32)group < (u32)groups->groups ? group : -1;
+}
+
+// The next section: rows of the same group up to `limit`, but no more than a band.
+DG_DEVICE int next_run(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk,
+                       int limit)
+{
+    const int lane = threadIdx.x % 32, first = walk->first + walk->rows;
+    if (first >= limit)
+        return 0;
+    const int most = min(limit - first, args->band * DG_BLOCK_M);
+    walk->first = first;
+    walk->group = group_of_row(groups, first);
+    for (int row = lane, done = 0; !done; row += 128) {
+        int other = most; // the first of 4 rows of this lane that is another group's
+#pragma unroll
+        for (int i = 3; i >= 0; i--)
+            if (row + i * 32 < most && group_of_row(groups, first + row + i * 32) != walk->group)
+                other = row + i * 32;
+        walk->rows = __reduce_min_sync(~0u, other);
+        done = walk->rows < most || row - lane + 128 >= most;
+    }
+    touch(groups->layout + first + walk->rows, limit - first - walk->rows);
+    return 1;
+}
+
+// ---- an entry for each group ----
+
+// BY_ENDS: from the ends of 32 groups, one in each lane, to the first row and the rows of this lane's.  Returns
+// where all of them end.
+DG_DEVICE int rows_between_ends(int end, int until, int alignment, int *first, int *rows)
+{
+    const int lane = threadIdx.x % 32;
+    int last = max(end, until); // the largest up to this lane
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) {
+        const int other = __shfl_up_sync(~0u, last, step);
+        last = lane >= step ? max(last, other) : last;
+    }
+    const int before = __shfl_up_sync(~0u, last, 1);
+    const i64 aligned = ((i64)(lane ? before : until) + alignment - 1) / alignment * alignment;
+    *first = (int)min(aligned, (i64)0x7fffffff);
+    *rows = end - *first;
+    return __shfl_sync(~0u, last, 31);
+}
+
+// The next group that has rows.  The entries of 32 groups are read at a time, one by each lane; again for each
+// section, as they stay in the L1 cache.
+DG_DEVICE int next_group(const struct dg_sm90_group_args *groups, struct walk *walk, int limit)
+{
+    const int lane = threadIdx.x % 32;
+    for (int window = max(walk->group, 0) & ~31; window < groups->groups; window += 32) {
+        const int group = window + lane;
+        int rows = group < groups->groups ? min(max(groups->layout[group], 0), limit) : 0, first = 0, until = 0;
+        if (window % 1024 == 0 && walk->group < 0)
+            touch(groups->layout + window, groups->groups - window);
+        if (groups->kind == DG_SM90_BY_ENDS)
+            until = rows_between_ends(rows, walk->until, groups->alignment, &first, &rows);
+        const u32 found = __ballot_sync(~0u, rows > 0 && group > walk->group);
+        if (found) {
+            const int owner = __ffs(found) - 1;
+            walk->group = window + owner;
+            walk->first = __shfl_sync(~0u, first, owner);
+            walk->rows = __shfl_sync(~0u, rows, owner);
+            return 1;
+        }
+        walk->until = until;
+    }
+    return 0;
+}
+
+// ---- tiles ----
+
+DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                           struct walk *walk)
+{
+    int limit = args->m;
+    if (groups->num_rows)
+        limit = min(max(*groups->num_rows, 0), limit);
+    walk->before += walk->units;
+    if (groups->kind == DG_SM90_BY_INDEX) {
+        if (!next_run(args, groups, walk, limit))
+            return 0;
+    } else if (groups->kind != DG_SM90_ALONG_K) {
+        if (!next_group(groups, walk, limit))
+            return 0;
+    } else {
+        walk->group++; // a place in the list
+        walk->rows = limit;
+        if (walk->group >= groups->groups)
+            return 0;
+    }
+    walk->units = (walk->rows + DG_BLOCK_M - 1) / DG_BLOCK_M * args->units_n;
+    return 1;
+}
+
+// Finds a tile; the calls of a warp ask for larger and larger units.  All lanes call and get the same.
+DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk,
+                         int unit, struct tile *tile)
+{
+    tile->num_blocks = -1;
+    while (unit >= walk->before + walk->units)
+        if (!next_section(args, groups, walk))
+            return;
+    const int tiles_m = (walk->rows + DG_BLOCK_M - 1) / DG_BLOCK_M, per_band = args->band * args->units_n;
+    const int first = (unit - walk->before) / per_band * args->band, inside = (unit - walk->before) % per_band;
+    const int height = min(args->band, tiles_m - first), m = (first + inside % height) * DG_BLOCK_M;
+    tile->m0 = walk->first + m;
+    tile->rows = min(walk->rows - m, DG_BLOCK_M);
+    tile->n0 = inside / height * DG_BLOCK_N;
+    tile->group = walk->group;
+    tile->num_blocks = walk->group < 0 ? 0 : args->num_k_blocks;
+    tile->first_block = 0;
+    if (groups->kind == DG_SM90_ALONG_K) {
+        tile->group = groups->list[walk->group].group;
+        tile->num_blocks = groups->list[walk->group].num_blocks;
+        tile->first_block = groups->list[walk->group].first_block;
+    }
+}
+
+#endif
