@@ -9,7 +9,7 @@
 static const char *const kernel_names[] = {
     [DG_KERNEL_NONE] = "none",           [DG_KERNEL_FILL] = "fill",
     [DG_KERNEL_ORACLE] = "oracle",       [DG_KERNEL_CPU_GEMM] = "cpu_gemm",
-    [DG_KERNEL_SM90_GEMM] = "sm90_gemm",
+    [DG_KERNEL_SM90_GEMM] = "sm90_gemm", [DG_KERNEL_SM90_GROUPED] = "sm90_grouped",
 };
 
 const char *dg_plan_kernel_name(enum dg_plan_kernel kernel)

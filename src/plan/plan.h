@@ -15,6 +15,7 @@ enum dg_plan_kernel {
     DG_KERNEL_ORACLE,
     DG_KERNEL_CPU_GEMM,
     DG_KERNEL_SM90_GEMM, // src/backend/sm90: the tiled kernels
+    DG_KERNEL_SM90_GROUPED,
 };
 
 // The tile configuration of an sm90 kernel: what makes it another kernel, together with the types of the

@@ -72,11 +72,25 @@ struct __attribute__((aligned(128))) dg_sm90_k_group {
     int reserved[29];
 };
 
-// Copies rows x k bytes at source[row * row_stride + k * k_stride] to target[row * pitch + k].
+// What sm90_k_groups.cu makes that list from.
+struct dg_sm90_k_groups_args {
+    struct dg_sm90_value_maps values; // those of a group are these with another address, k and row stride
+    struct dg_sm90_k_group *list;
+    const int *layout;
+    const void *a, *b;
+    // Bytes from one value of k to the next in a; rows lie a_pitch bytes apart, or as many as the group has k.
+    long long a_step, b_step, a_pitch, b_pitch;
+    int k, scale_columns; // there are no more than these
+    int groups;
+};
+
+// Copies rows x k bytes at source[row * row_stride + k * k_stride] to target[row * pitch + k], for each matrix
+// of gridDim.y.
 struct dg_sm90_repack_args {
     const unsigned char *source;
     unsigned char *target;
     long long row_stride, k_stride, pitch; // bytes; pitch is a multiple of 16
+    long long source_matrix, target_matrix; // bytes to the next
     int rows, k;
     int words; // 1: row_stride is 1, and source and k_stride are multiples of 4
 };

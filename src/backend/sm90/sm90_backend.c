@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // sm90_backend.c - the row of the backend table for Hopper GPUs (compute capability 9.0).
 #include "backend/sm90/sm90_gemm.h"
+#include "backend/sm90/sm90_grouped.h"
 #include "backend/sm90/sm90_mqa.h"
 #include "backend/sm90/sm90_plan.h"
 #include "cuda/device.h"
+#include "plan/problem.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,12 +132,35 @@ static void info(dg_fact_callback callback, void *user)
     dg_jit_info(callback, user);
 }
 
+// ---- dense or grouped ----
+
+static dg_status plan_kind(const struct dg_problem *problem, const struct dg_device *device,
+                           struct dg_plan *plan)
+{
+    return (dg_problem_kind(problem) == DG_KIND_DENSE ? dg_sm90_plan_tuned : dg_sm90_grouped_plan)(
+        problem, device, plan);
+}
+
+static void explain_kind(const struct dg_problem *problem, const struct dg_device *device,
+                         const struct dg_plan *plan, dg_fact_callback callback, void *user)
+{
+    (plan->kernel == DG_KERNEL_SM90_GROUPED ? dg_sm90_grouped_explain : dg_sm90_explain)(
+        problem, device, plan, callback, user);
+}
+
+static dg_status prepare_kind(struct dg_sm90_state *state, const struct dg_problem *problem,
+                              const struct dg_plan *plan)
+{
+    return (plan->kernel == DG_KERNEL_SM90_GROUPED ? dg_sm90_grouped_prepare : dg_sm90_prepare)(
+        state, problem, plan);
+}
+
 static dg_status prepare(void *user, const struct dg_problem *problem, const struct dg_plan *plan)
 {
     struct dg_sm90_state *state = user;
     struct dg_cuda_scope scope;
     DG_TRY(dg_cuda_enter(&state->context, &scope));
-    const dg_status status = dg_sm90_prepare(state, problem, plan);
+    const dg_status status = prepare_kind(state, problem, plan);
     dg_cuda_leave(&state->context, &scope);
     return status;
 }
@@ -167,6 +192,17 @@ static dg_status copy_back(const struct dg_cuda *cuda, void *to, const void *fro
     return DG_OK;
 }
 
+static dg_status grouped(void *user, const struct dg_problem *problem, const struct dg_plan *plan,
+                         const struct dg_grouped_args *args)
+{
+    struct dg_sm90_state *state = user;
+    struct dg_cuda_scope scope;
+    DG_TRY(dg_cuda_enter(&state->context, &scope));
+    const dg_status status = dg_sm90_grouped(state, problem, plan, args);
+    dg_cuda_leave(&state->context, &scope);
+    return status;
+}
+
 static dg_status fetch(void *user, void *to, const void *from, size_t bytes, void *stream)
 {
     struct dg_sm90_state *state = user;
@@ -196,7 +232,7 @@ static dg_status open_profile(const struct dg_context_options *options, const st
 static dg_status prepare_profile(void *user, const struct dg_problem *problem,
                                  const struct dg_plan *plan)
 {
-    return dg_sm90_prepare(user, problem, plan);
+    return prepare_kind(user, problem, plan);
 }
 
 static dg_status gemm_profile(void *user, const struct dg_problem *problem,
@@ -213,9 +249,9 @@ static const struct dg_backend planner = {
     .name = "sm90",
     .open = open_profile,
     .close = close_state,
-    .plan = dg_sm90_plan_tuned,
+    .plan = plan_kind,
     .candidates = dg_sm90_candidates,
-    .explain = dg_sm90_explain,
+    .explain = explain_kind,
     .prepare = prepare_profile,
     .gemm = gemm_profile,
     .mqa_explain = dg_sm90_mqa_explain,
@@ -229,11 +265,12 @@ const struct dg_backend dg_sm90_backend = {
     .available = available,
     .open = open_state,
     .close = close_state,
-    .plan = dg_sm90_plan_tuned,
+    .plan = plan_kind,
     .candidates = dg_sm90_candidates,
-    .explain = dg_sm90_explain,
+    .explain = explain_kind,
     .prepare = prepare,
     .gemm = gemm,
+    .grouped = grouped,
     .fetch = fetch,
     .mqa_logits = dg_sm90_mqa_logits,
     .mqa_schedule = dg_sm90_mqa_schedule,

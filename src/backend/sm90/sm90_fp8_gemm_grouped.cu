@@ -243,6 +243,19 @@ DG_DEVICE void run_math(const struct dg_sm90_gemm_args *args, const struct dg_sm
 
 // ---- the kernel ----
 
+// The copy engine's first use of a descriptor would wait for it.
+DG_DEVICE void prefetch_maps(const struct dg_sm90_group_maps *maps)
+{
+    dg_prefetch_tensormap(&maps->values.a);
+    dg_prefetch_tensormap(&maps->values.a_piece);
+    dg_prefetch_tensormap(&maps->values.b);
+    if (DG_SCALES_TMA) {
+        dg_prefetch_tensormap(&maps->sfa);
+        dg_prefetch_tensormap(&maps->sfb);
+    }
+    dg_prefetch_tensormap(&maps->d);
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     DG_ENTRY(const __grid_constant__ struct dg_sm90_gemm_args args,
              const __grid_constant__ struct dg_sm90_group_args groups,
@@ -252,7 +265,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     const u32 smem = dg_smem_address(shared);
     const u32 warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
 
-    init_barriers(smem);
+    if (threadIdx.x == 128 * DG_MATH_GROUPS)
+        prefetch_maps(&maps);
+    start_ring(smem);
     dg_griddepcontrol_wait();
     if (warp >= 4 * DG_MATH_GROUPS) {
         DG_SETMAXNREG_DEC((int)LOAD_REGISTERS);

@@ -21,8 +21,11 @@ DG_DEVICE u32 read_word(const struct dg_sm90_repack_args *args, int row, int k)
            read_byte(args, row, k + 3) << 24;
 }
 
-extern "C" __global__ void __launch_bounds__(256) sm90_fp8_repack(const __grid_constant__ struct dg_sm90_repack_args args)
+extern "C" __global__ void __launch_bounds__(256) sm90_fp8_repack(const __grid_constant__ struct dg_sm90_repack_args given)
 {
+    struct dg_sm90_repack_args args = given; // of this CTA's matrix
+    args.source += blockIdx.y * given.source_matrix;
+    args.target += blockIdx.y * given.target_matrix;
     __shared__ __align__(16) unsigned char shared[TILE * PITCH];
     const int tiles_k = (args.k + TILE - 1) / TILE;
     const int row0 = blockIdx.x / tiles_k * TILE, k0 = blockIdx.x % tiles_k * TILE;

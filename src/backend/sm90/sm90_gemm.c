@@ -21,7 +21,7 @@ enum { D_STAYS_BYTES = 16 << 20 }; // of a cache of 50 MB
 
 // ---- pointers ----
 
-static dg_status check_pointer(struct dg_sm90_state *state, const char *name, const void *pointer)
+dg_status dg_sm90_check_pointer(struct dg_sm90_state *state, const char *name, const void *pointer)
 {
     const uintptr_t value = (uintptr_t)pointer;
     _Atomic uintptr_t *known =
@@ -35,14 +35,14 @@ static dg_status check_pointer(struct dg_sm90_state *state, const char *name, co
 
 static dg_status check_pointers(struct dg_sm90_state *state, const struct dg_gemm_args *args)
 {
-    DG_TRY(check_pointer(state, "a.values", args->a.data));
-    DG_TRY(check_pointer(state, "b.values", args->b.data));
-    DG_TRY(check_pointer(state, "a.scales", args->sfa.data));
-    DG_TRY(check_pointer(state, "b.scales", args->sfb.data));
-    DG_TRY(check_pointer(state, "d", args->d.data));
+    DG_TRY(dg_sm90_check_pointer(state, "a.values", args->a.data));
+    DG_TRY(dg_sm90_check_pointer(state, "b.values", args->b.data));
+    DG_TRY(dg_sm90_check_pointer(state, "a.scales", args->sfa.data));
+    DG_TRY(dg_sm90_check_pointer(state, "b.scales", args->sfb.data));
+    DG_TRY(dg_sm90_check_pointer(state, "d", args->d.data));
     if (args->c.data)
-        DG_TRY(check_pointer(state, "c", args->c.data));
-    return args->workspace ? check_pointer(state, "options.workspace", args->workspace) : DG_OK;
+        DG_TRY(dg_sm90_check_pointer(state, "c", args->c.data));
+    return args->workspace ? dg_sm90_check_pointer(state, "options.workspace", args->workspace) : DG_OK;
 }
 
 // ---- descriptors ----
@@ -163,8 +163,8 @@ static dg_status map_d(struct dg_sm90_state *state, const struct dg_problem *p,
 // ---- repacking ----
 
 // The kernel of a key; without a device it is only compiled, for the cache on disk.
-static dg_status find_kernel(struct dg_sm90_state *state, const void *key, size_t key_bytes,
-                             dg_jit_describe describe, void *user, struct dg_jit_kernel *kernel)
+dg_status dg_sm90_find_kernel(struct dg_sm90_state *state, const void *key, size_t key_bytes,
+                              dg_jit_describe describe, void *user, struct dg_jit_kernel *kernel)
 {
     if (state->jit)
         return dg_jit_get(state->jit, key, key_bytes, describe, user, kernel);
@@ -178,65 +178,18 @@ static dg_status find_kernel(struct dg_sm90_state *state, const void *key, size_
     return status;
 }
 
-static dg_status describe_repack(void *user, struct dg_jit_request *request)
-{
-    request->name = "sm90_fp8_repack";
-    request->arch = 90;
-    return DG_OK;
-}
-
-static dg_status repack_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
-{
-    static const char key[] = "sm90_fp8_repack";
-    return find_kernel(state, key, sizeof key, describe_repack, NULL, kernel);
-}
-
-// Copies the operand to `target` and makes the view describe the copy.
-static dg_status repack(struct dg_sm90_state *state, const char *name, struct dg_matrix_view *view,
-                        int64_t rows, int64_t k, void *target, const struct dg_gemm_args *args)
-{
-    struct dg_jit_kernel kernel;
-    DG_TRY(repack_kernel(state, &kernel));
-    struct dg_sm90_repack_args pack = {
-        .source = view->data,
-        .target = target,
-        .row_stride = view->row_stride,
-        .k_stride = view->column_stride,
-        .pitch = (k + 127) / 128 * 128,
-        .rows = (int)rows,
-        .k = (int)k,
-        .words =
-            view->row_stride == 1 && view->column_stride % 4 == 0 && (uintptr_t)view->data % 4 == 0,
-    };
-    const int64_t tiles = ((rows + 127) / 128) * (pack.pitch / 128);
-    if (tiles > INT32_MAX)
-        return dg_fail(DG_UNSUPPORTED, "%s: %lld x %lld is too large to be copied K-major", name,
-                       (long long)rows, (long long)k);
-    void *parameters[] = {&pack};
-    const struct dg_cuda_launch launch = {
-        .name = "sm90_fp8_repack",
-        .function = kernel.function,
-        .grid = {(uint32_t)tiles, 1, 1},
-        .block = {256, 1, 1},
-        .pdl = args->flags & DG_GEMM_PDL ? 1 : 0,
-        .stream = args->stream,
-        .parameters = parameters,
-    };
-    DG_TRY(dg_cuda_launch(state->context.cuda, &launch));
-    *view = (struct dg_matrix_view){target, pack.pitch, 1};
-    return DG_OK;
-}
-
 static dg_status repack_operands(struct dg_sm90_state *state, const struct dg_problem *p,
                                  const struct dg_plan *plan, struct dg_gemm_args *args)
 {
     char *target = args->workspace;
     const struct dg_gemm_args given = *args;
     if (plan->repack_a) {
-        DG_TRY(repack(state, "a.values", &args->a, p->m, p->k, target, &given));
+        DG_TRY(dg_sm90_repack(state, "a.values", &args->a, p->m, p->k, target, &given));
         target += (p->m * args->a.row_stride + 255) / 256 * 256;
     }
-    return plan->repack_b ? repack(state, "b.values", &args->b, p->n, p->k, target, &given) : DG_OK;
+    return plan->repack_b
+               ? dg_sm90_repack(state, "b.values", &args->b, p->n, p->k, target, &given)
+               : DG_OK;
 }
 
 // ---- the launch ----
@@ -306,13 +259,13 @@ static dg_status describe_fill(void *user, struct dg_jit_request *request)
 static dg_status fill_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
 {
     static const char key[] = "sm90_fill";
-    return find_kernel(state, key, sizeof key, describe_fill, NULL, kernel);
+    return dg_sm90_find_kernel(state, key, sizeof key, describe_fill, NULL, kernel);
 }
 
 static dg_status get_kernel(struct dg_sm90_state *state, struct dg_sm90_kernel *kernel,
                             struct dg_jit_kernel *found)
 {
-    return find_kernel(state, kernel, sizeof *kernel, dg_sm90_describe, kernel, found);
+    return dg_sm90_find_kernel(state, kernel, sizeof *kernel, dg_sm90_describe, kernel, found);
 }
 
 // The plan for scales that lie otherwise than a plan by TMA hoped for.
@@ -379,7 +332,7 @@ dg_status dg_sm90_prepare(struct dg_sm90_state *state, const struct dg_problem *
     if (plan->kernel != DG_KERNEL_SM90_GEMM)
         return DG_OK;
     DG_TRY(prepare_gemm(state, problem, plan));
-    return plan->repack_a || plan->repack_b ? repack_kernel(state, &found) : DG_OK;
+    return plan->repack_a || plan->repack_b ? dg_sm90_repack_prepare(state) : DG_OK;
 }
 
 // ---- a call -------------------------------------------------------------------------------------------
@@ -504,9 +457,9 @@ dg_status dg_sm90_fill(struct dg_sm90_state *state, const struct dg_problem *p,
                        const struct dg_gemm_args *args)
 {
     struct dg_jit_kernel kernel;
-    DG_TRY(check_pointer(state, "d", args->d.data));
+    DG_TRY(dg_sm90_check_pointer(state, "d", args->d.data));
     if (args->c.data)
-        DG_TRY(check_pointer(state, "c", args->c.data));
+        DG_TRY(dg_sm90_check_pointer(state, "c", args->c.data));
     DG_TRY(fill_kernel(state, &kernel));
     struct dg_sm90_fill_args fill = {
         .d = args->d.data,

@@ -34,6 +34,24 @@ dg_status dg_sm90_gemm(struct dg_sm90_state *state, const struct dg_problem *pro
 dg_status dg_sm90_fill(struct dg_sm90_state *state, const struct dg_problem *problem,
                        const struct dg_gemm_args *args);
 
+// ---- what sm90_grouped.c uses too ---------------------------------------------------------------
+
+// DG_INVALID_ARGUMENT unless `pointer` is memory of this device.
+dg_status dg_sm90_check_pointer(struct dg_sm90_state *state, const char *name, const void *pointer);
+// The kernel of a key; without a device it is only compiled, for the cache on disk.
+dg_status dg_sm90_find_kernel(struct dg_sm90_state *state, const void *key, size_t key_bytes,
+                              dg_jit_describe describe, void *user, struct dg_jit_kernel *kernel);
+
+// Copies an operand K-major to `target`, with rows of whole blocks, and makes the view describe the copy; the
+// second does so for `groups` matrices, `*stride` bytes from one to the next, and changes that too.
+dg_status dg_sm90_repack(struct dg_sm90_state *state, const char *name, struct dg_matrix_view *view,
+                         int64_t rows, int64_t k, void *target, const struct dg_gemm_args *args);
+dg_status dg_sm90_repack_stack(struct dg_sm90_state *state, const char *name,
+                               struct dg_matrix_view *view, int64_t groups, int64_t *stride,
+                               int64_t rows, int64_t k, void *target,
+                               const struct dg_gemm_args *args);
+dg_status dg_sm90_repack_prepare(struct dg_sm90_state *state);
+
 // For open and close: the memory of launches; NULL when there is no memory.
 struct dg_memo *dg_sm90_launches_create(void);
 

@@ -42,7 +42,5 @@ dg_status dg_sm90_grouped_prepare(struct dg_sm90_state *state, const struct dg_p
                                   const struct dg_plan *plan);
 dg_status dg_sm90_grouped(struct dg_sm90_state *state, const struct dg_problem *problem,
                           const struct dg_plan *plan, const struct dg_grouped_args *args);
-dg_status dg_sm90_fetch(struct dg_sm90_state *state, void *to, const void *from, size_t bytes,
-                        void *stream);
 
 #endif

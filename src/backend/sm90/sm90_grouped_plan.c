@@ -120,6 +120,15 @@ static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
     return fmax(clocks / ghz / 1e3, bytes / (device->memory_gbs * 0.9) / 1e3 + 2);
 }
 
+// The band, in tiles, that makes the tiles in flight read the fewest rows of A and B; lower groups have lower ones.
+static int32_t best_band(const struct dg_sm90_config *c, int32_t num_ctas)
+{
+    int32_t band = 1;
+    while (band < 32 && (double)band * (band + 1) * c->block_m < (double)num_ctas * c->block_n)
+        band++;
+    return band;
+}
+
 // ---- choice ----
 
 static int is_repacked(dg_major major, int64_t rows, int64_t ld)
@@ -193,7 +202,7 @@ dg_status dg_sm90_grouped_plan(const struct dg_problem *problem, const struct dg
     plan->kernel = DG_KERNEL_SM90_GROUPED;
     plan->sm90 = *best;
     plan->num_ctas = plan->num_sms = device->num_sms;
-    plan->band = dg_sm90_band(32, device->num_sms, best->block_m, best->block_n);
+    plan->band = best_band(best, device->num_sms);
     plan->predicted_us = least;
     plan->repack_a = !is_flat(problem) && is_repacked(problem->a_major, problem->m, problem->lda);
     plan->repack_b = !is_flat(problem) && is_repacked(problem->b_major, problem->n, problem->ldb);

@@ -145,6 +145,27 @@ DG_DEVICE void dg_prefetch_tensormap(const struct dg_tensor_map *map)
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+// Fields of a descriptor in shared memory (9.7.9.28); the stride is that of dimension 1, in bytes.
+DG_DEVICE void dg_tensormap_replace(u32 map, u64 address, u32 shape0, u64 stride1)
+{
+#if __CUDACC_VER_MAJOR__ == 12 && __CUDACC_VER_MINOR__ < 5
+    stride1 >>= 4; // what these assemblers took the operand for
+#endif
+    asm volatile("tensormap.replace.tile.global_address.shared::cta.b1024.b64 [%0], %1;" ::"r"(map), "l"(address) : "memory");
+    asm volatile("tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [%0], 0, %1;" ::"r"(map), "r"(shape0) : "memory");
+    asm volatile("tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [%0], 0, %1;" ::"r"(map), "l"(stride1)
+                 : "memory");
+}
+
+// The whole warp copies a descriptor to where kernels may use it (9.7.13.4).
+DG_DEVICE void dg_tensormap_cp_fenceproxy(struct dg_tensor_map *to, u32 from)
+{
+    asm volatile("tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%0], [%1], 128;" ::"l"(
+                     __cvta_generic_to_global(to)),
+                 "r"(from)
+                 : "memory");
+}
+
 // Before the first use of a descriptor that a kernel wrote (9.7.13.4).
 DG_DEVICE void dg_fence_proxy_tensormap(const struct dg_tensor_map *map)
 {

@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: MIT
+// sm90_grouped.c - from a plan of a grouped problem and pointers to its launches: copies of operands that need
+// one, the list of groups along k, and the kernel.
+//
+// Everything is checked before anything is launched; nothing is allocated and nothing waits.  What the layout
+// says is not known here.
+#include "backend/sm90/sm90_grouped.h"
+
+#include "backend/sm90/sm90_args.h"
+#include "backend/sm90/sm90_plan.h"
+#include "cuda/launch.h"
+#include "plan/problem.h"
+
+#include <string.h>
+
+#define LL(x) ((long long)(x))
+
+enum { D_STAYS_BYTES = 16 << 20 }; // of a cache of 50 MB
+
+// The operands as the kernel is to see them: views that repacking changes, and the groups' strides.
+struct call {
+    struct dg_sm90_state *state;
+    const struct dg_problem *problem;
+    const struct dg_plan *plan;
+    struct dg_grouped_args args;
+    enum dg_op_kind kind;
+    struct dg_sm90_grouped_workspace workspace;
+};
+
+// ---- checks ----
+
+static dg_status check_pointers(const struct call *call)
+{
+    const struct dg_gemm_args *args = &call->args.gemm;
+    const struct {
+        const char *name;
+        const void *pointer;
+    } pointers[] = {
+        {"a.values", args->a.data},   {"b.values", args->b.data},  {"a.scales", args->sfa.data},
+        {"b.scales", args->sfb.data}, {"d", args->d.data},         {"layout", call->args.layout},
+        {"c", args->c.data},          {"options.num_rows", call->args.num_rows},
+        {"options.workspace", args->workspace},
+    };
+    enum { ALWAYS = 6 };
+    for (size_t i = 0; i < sizeof pointers / sizeof *pointers; i++)
+        if (i < ALWAYS || pointers[i].pointer)
+            DG_TRY(dg_sm90_check_pointer(call->state, pointers[i].name, pointers[i].pointer));
+    return DG_OK;
+}
+
+// What TMA asks of values that it reads in place.
+static dg_status check_values(const char *name, const struct dg_matrix_view *view, int64_t groups,
+                              int64_t stride)
+{
+    if ((uintptr_t)view->data % 16)
+        return dg_fail(DG_INVALID_ARGUMENT,
+                       "%s.data = %p: must be a multiple of 16 bytes on a GPU (TMA reads no other)",
+                       name, view->data);
+    if (groups > 1 && stride % 16)
+        return dg_fail(DG_INVALID_ARGUMENT,
+                       "%s.stride[0] = %lld: must be a multiple of 16 bytes on a GPU", name,
+                       LL(stride));
+    return DG_OK;
+}
+
+static int64_t groups_of_a(const struct call *call)
+{
+    return call->kind == DG_KIND_MASKED ? call->problem->groups : 1;
+}
+
+static int64_t groups_of_b(const struct call *call)
+{
+    return call->kind == DG_KIND_K_GROUPED ? 1 : call->problem->groups;
+}
+
+static int64_t groups_of_d(const struct call *call)
+{
+    return call->kind == DG_KIND_CONTIGUOUS ? 1 : call->problem->groups;
+}
+
+static dg_status check_call(const struct call *call)
+{
+    const struct dg_gemm_args *args = &call->args.gemm;
+    DG_TRY(check_pointers(call));
+    if (!call->plan->repack_a)
+        DG_TRY(check_values("a.values", &args->a, groups_of_a(call), call->args.a_group));
+    if (!call->plan->repack_b)
+        DG_TRY(check_values("b.values", &args->b, groups_of_b(call), call->args.b_group));
+    if ((uintptr_t)args->workspace % 256)
+        return dg_fail(DG_INVALID_ARGUMENT,
+                       "options.workspace = %p: must be a multiple of 256 bytes", args->workspace);
+    return DG_OK;
+}
+
+// ---- descriptors ----
+
+// A stack of matrices; strides in bytes.
+struct stack {
+    const char *name;
+    const void *data;
+    CUtensorMapDataType type;
+    int64_t columns, rows, row_bytes, groups, group_bytes;
+};
+
+// A matrix of one row may have any stride, and one group any; TMA wants multiples of 16 all the same.
+static dg_status make_map(const struct call *call, const struct stack *stack, uint32_t box_columns,
+                          uint32_t box_rows, CUtensorMapSwizzle swizzle, int rank,
+                          struct dg_tensor_map *map)
+{
+    struct dg_tensor_map_desc desc;
+    const int64_t element = dg_cuda_tensor_map_type_bytes(stack->type);
+    const int64_t least = (stack->columns * element + 15) / 16 * 16;
+    memset(&desc, 0, sizeof desc);
+    desc.data = stack->data;
+    desc.shape[0] = (uint64_t)stack->columns, desc.shape[1] = (uint64_t)stack->rows;
+    desc.stride_bytes[0] = (uint64_t)(stack->rows > 1 ? stack->row_bytes : least);
+    desc.box[0] = box_columns, desc.box[1] = box_rows;
+    if (rank == 3) {
+        desc.shape[2] = (uint64_t)stack->groups;
+        desc.stride_bytes[1] = stack->groups > 1 ? (uint64_t)stack->group_bytes : desc.stride_bytes[0];
+        desc.box[2] = 1;
+    }
+    desc.rank = rank;
+    desc.type = stack->type;
+    desc.swizzle = swizzle;
+    desc.l2_promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+    return dg_cuda_tensor_map_encode(call->state->context.cuda, stack->name, &desc,
+                                     (CUtensorMap *)map);
+}
+
+// Groups along k: with the sum of k for columns, which sm90_k_groups.cu replaces.
+static dg_status map_values(const struct call *call, const struct dg_sm90_config *c,
+                            struct dg_sm90_value_maps *maps)
+{
+    const struct dg_problem *p = call->problem;
+    const struct dg_gemm_args *args = &call->args.gemm;
+    const CUtensorMapDataType bytes = CU_TENSOR_MAP_DATA_TYPE_UINT8;
+    const CUtensorMapSwizzle swizzle = CU_TENSOR_MAP_SWIZZLE_128B;
+    const int is_flat = call->args.is_flat;
+    const struct stack a = {"a.values",
+                            args->a.data,
+                            bytes,
+                            p->k,
+                            p->m,
+                            is_flat ? p->k : args->a.row_stride,
+                            groups_of_a(call),
+                            call->args.a_group};
+    const struct stack b = {"b.values",
+                            args->b.data,
+                            bytes,
+                            p->k,
+                            p->n,
+                            is_flat ? p->k : args->b.row_stride,
+                            groups_of_b(call),
+                            call->args.b_group};
+    DG_TRY(make_map(call, &a, 128, (uint32_t)c->block_m, swizzle, 3, &maps->a));
+    DG_TRY(make_map(call, &a, 128, 64, swizzle, 3, &maps->a_piece));
+    return make_map(call, &b, 128, (uint32_t)c->block_n, swizzle, 3, &maps->b);
+}
+
+// Words along k of the scales.
+static int64_t scale_columns(const struct call *call)
+{
+    const int64_t blocks = (call->problem->k + 127) / 128;
+    if (call->kind == DG_KIND_K_GROUPED)
+        return call->args.scale_columns;
+    return call->problem->sf_type == DG_UE8M0X4 ? (blocks + 3) / 4 : blocks;
+}
+
+// Scales as TMA sees them: A's, and B's in the 1D1D kernel, [k block][row], B's blocks in the 1D2D kernel [row][k
+// block].
+static void describe_scales(const struct call *call, struct stack *a, struct stack *b)
+{
+    const struct dg_problem *p = call->problem;
+    const struct dg_gemm_args *args = &call->args.gemm;
+    const CUtensorMapDataType word = CU_TENSOR_MAP_DATA_TYPE_UINT32;
+    const int64_t columns = scale_columns(call);
+    *a = (struct stack){"a.scales", args->sfa.data, word, p->m, columns,
+                        args->sfa.column_stride * 4, groups_of_a(call), call->args.sfa_group * 4};
+    *b = (struct stack){"b.scales", args->sfb.data, word, p->n, columns,
+                        args->sfb.column_stride * 4, groups_of_b(call), call->args.sfb_group * 4};
+    if (p->sfb_block_n == 128) {
+        b->columns = columns, b->rows = (p->n + 127) / 128;
+        b->row_bytes = args->sfb.row_stride * 4;
+    }
+}
+
+static int fits_tma(const struct stack *stack, int64_t column_stride)
+{
+    return (uintptr_t)stack->data % 16 == 0 && (column_stride == 1 || stack->columns == 1) &&
+           (stack->rows == 1 || (stack->row_bytes % 16 == 0 && stack->row_bytes > 0)) &&
+           (stack->groups == 1 || (stack->group_bytes % 16 == 0 && stack->group_bytes > 0));
+}
+
+static int scales_fit_tma(const struct call *call, struct stack *a, struct stack *b)
+{
+    const struct dg_gemm_args *args = &call->args.gemm;
+    describe_scales(call, a, b);
+    return fits_tma(a, args->sfa.row_stride) &&
+           fits_tma(b, call->problem->sfb_block_n == 1 ? args->sfb.row_stride
+                                                       : args->sfb.column_stride);
+}
+
+static dg_status map_scales(const struct call *call, const struct dg_sm90_kernel *kernel,
+                            const struct stack *a, const struct stack *b,
+                            struct dg_sm90_group_maps *maps)
+{
+    const CUtensorMapSwizzle plain = CU_TENSOR_MAP_SWIZZLE_NONE;
+    DG_TRY(make_map(call, a, (uint32_t)kernel->config.block_m, 1, plain, 3, &maps->sfa));
+    if (kernel->sfb_block_n == 1)
+        return make_map(call, b, (uint32_t)kernel->config.block_n, 1, plain, 3, &maps->sfb);
+    return make_map(call, b, 4, (uint32_t)dg_sm90_sfb_rows(kernel), plain, 3, &maps->sfb);
+}
+
+// All groups' D as one matrix.
+static struct stack describe_d(const struct call *call)
+{
+    const struct dg_problem *p = call->problem;
+    const struct dg_matrix_view *d = &call->args.gemm.d;
+    const int64_t element = p->d_type == DG_F32 ? 4 : 2, groups = groups_of_d(call);
+    const int64_t distance = groups > 1 && d->row_stride ? call->args.d_group / d->row_stride : 0;
+    return (struct stack){"d",
+                          d->data,
+                          p->d_type == DG_F32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32
+                                              : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                          p->n,
+                          (groups - 1) * distance + p->m,
+                          d->row_stride * element,
+                          1,
+                          0};
+}
+
+// TMA writes whole 16-byte units, the last of a row must not reach into the gap after it.
+static int d_fits_tma(const struct call *call, const struct stack *d)
+{
+    const struct dg_problem *p = call->problem;
+    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    return fits_tma(d, 1) && p->n * element % 16 == 0 && d->rows < INT32_MAX - 65536 &&
+           (groups_of_d(call) == 1 ||
+            (call->args.gemm.d.row_stride > 0 &&
+             call->args.d_group % call->args.gemm.d.row_stride == 0));
+}
+
+static dg_status map_d(const struct call *call, const struct dg_sm90_kernel *kernel,
+                       const struct stack *d, struct dg_tensor_map *map)
+{
+    const int32_t columns = dg_sm90_d_columns(kernel);
+    const int64_t bytes = columns * (call->problem->d_type == DG_F32 ? 4 : 2);
+    return make_map(call, d, (uint32_t)columns, 16,
+                    bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+                    : bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+                    : bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B
+                                  : CU_TENSOR_MAP_SWIZZLE_NONE,
+                    2, map);
+}
+
+// ---- arguments ----
+
+static void fill_args(const struct call *call, const struct dg_sm90_config *c, int d_tma,
+                      struct dg_sm90_gemm_args *out)
+{
+    const struct dg_problem *p = call->problem;
+    const struct dg_gemm_args *args = &call->args.gemm;
+    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    *out = (struct dg_sm90_gemm_args){
+        .sfa = args->sfa.data,
+        .sfb = args->sfb.data,
+        .sfa_row_stride = args->sfa.row_stride,
+        .sfa_k_stride = args->sfa.column_stride,
+        .sfb_row_stride = args->sfb.row_stride,
+        .sfb_k_stride = args->sfb.column_stride,
+        .d = args->d.data,
+        .c = args->c.data,
+        .d_policy = dg_problem_expected_rows(p) * (double)(p->n * element) > D_STAYS_BYTES
+                        ? DG_SM90_EVICT_FIRST
+                        : DG_SM90_EVICT_NORMAL,
+        .d_row_stride = args->d.row_stride,
+        .c_row_stride = args->c.row_stride,
+        .c_column_stride = args->c.column_stride,
+        .m = (int)p->m,
+        .n = (int)p->n,
+        .num_k_blocks = (int)((p->k + 127) / 128),
+        .c_mode = !args->c.data                                                ? DG_SM90_C_NONE
+                  : p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32 && d_tma ? DG_SM90_C_REDUCE
+                                                                               : DG_SM90_C_READ,
+        .d_tma = d_tma,
+        .sfb_rows = (int)(p->sfb_block_n == 1 ? p->n : (p->n + 127) / 128),
+        .units_n = (int)((p->n + c->block_n - 1) / c->block_n),
+        .band = call->plan->band,
+    };
+}
+
+static void fill_groups(const struct call *call, const struct stack *d,
+                        struct dg_sm90_group_args *out)
+{
+    const struct dg_problem *p = call->problem;
+    const struct dg_grouped_args *args = &call->args;
+    const int kind = call->kind == DG_KIND_MASKED      ? DG_SM90_BY_COUNTS
+                     : call->kind == DG_KIND_K_GROUPED ? DG_SM90_ALONG_K
+                     : p->layout == DG_GROUP_ENDS      ? DG_SM90_BY_ENDS
+                                                       : DG_SM90_BY_INDEX;
+    *out = (struct dg_sm90_group_args){
+        .layout = args->layout,
+        .num_rows = call->kind == DG_KIND_CONTIGUOUS ? args->num_rows : NULL,
+        .list = (struct dg_sm90_k_group *)((char *)args->gemm.workspace + call->workspace.list),
+        .sfa_group = groups_of_a(call) > 1 ? args->sfa_group : 0,
+        .sfb_group = groups_of_b(call) > 1 ? args->sfb_group : 0,
+        .c_group = groups_of_d(call) > 1 ? args->c_group : 0,
+        .d_group = groups_of_d(call) > 1 ? args->d_group : 0,
+        .kind = kind,
+        .groups = (int)p->groups,
+        .alignment = p->alignment,
+        .own_a = groups_of_a(call) > 1,
+        .own_b = groups_of_b(call) > 1,
+        .own_d = groups_of_d(call) > 1,
+        .rows_of_map_d =
+            groups_of_d(call) > 1 ? (int)((d->rows - p->m) / (p->groups - 1)) : 0,
+    };
+}
+
+// ---- launches ----
+
+static dg_status launch(const struct call *call, const char *name, CUfunction function,
+                        uint32_t ctas, uint32_t threads, uint32_t smem_bytes, void **parameters)
+{
+    const struct dg_cuda_launch started = {
+        .name = name,
+        .function = function,
+        .grid = {ctas, 1, 1},
+        .block = {threads, 1, 1},
+        .smem_bytes = smem_bytes,
+        .pdl = call->args.gemm.flags & DG_GEMM_PDL ? 1 : 0,
+        .stream = call->args.gemm.stream,
+        .parameters = parameters,
+    };
+    return dg_cuda_launch(call->state->context.cuda, &started);
+}
+
+static dg_status describe_k_groups(void *user, struct dg_jit_request *request)
+{
+    request->name = "sm90_k_groups";
+    request->arch = 90;
+    return DG_OK;
+}
+
+static dg_status k_groups_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
+{
+    static const char key[] = "sm90_k_groups";
+    return dg_sm90_find_kernel(state, key, sizeof key, describe_k_groups, NULL, kernel);
+}
+
+static dg_status list_k_groups(const struct call *call, const struct dg_sm90_group_maps *maps,
+                               const struct dg_sm90_group_args *groups)
+{
+    enum { WARPS = 4 };
+    const struct dg_problem *p = call->problem;
+    const struct dg_gemm_args *args = &call->args.gemm;
+    const int is_flat = call->args.is_flat;
+    struct dg_jit_kernel found;
+    DG_TRY(k_groups_kernel(call->state, &found));
+    struct dg_sm90_k_groups_args list = {
+        .values = maps->values,
+        .list = (struct dg_sm90_k_group *)groups->list,
+        .layout = groups->layout,
+        .a = args->a.data,
+        .b = args->b.data,
+        .a_step = is_flat ? p->m : 1,
+        .b_step = is_flat ? p->n : 1,
+        .a_pitch = is_flat ? 0 : args->a.row_stride,
+        .b_pitch = is_flat ? 0 : args->b.row_stride,
+        .k = (int)p->k,
+        .scale_columns = (int)call->args.scale_columns,
+        .groups = groups->groups,
+    };
+    void *parameters[] = {&list};
+    return launch(call, "sm90_k_groups", found.function,
+                  ((uint32_t)p->groups + WARPS - 1) / WARPS, 32 * WARPS, 0, parameters);
+}
+
+static dg_status repack_operands(struct call *call)
+{
+    const struct dg_problem *p = call->problem;
+    struct dg_gemm_args *args = &call->args.gemm;
+    char *workspace = args->workspace;
+    if (call->plan->repack_a)
+        DG_TRY(dg_sm90_repack_stack(call->state, "a.values", &args->a, groups_of_a(call),
+                                    &call->args.a_group, p->m, p->k,
+                                    workspace + call->workspace.a, args));
+    return call->plan->repack_b
+               ? dg_sm90_repack_stack(call->state, "b.values", &args->b, groups_of_b(call),
+                                      &call->args.b_group, p->n, p->k,
+                                      workspace + call->workspace.b, args)
+               : DG_OK;
+}
+
+// The kernel of the plan, or where the scales lie otherwise than it hoped for, that of a plan for any layout.
+static dg_status choose_kernel(const struct call *call, int scales_tma,
+                               struct dg_sm90_grouped_kernel *kernel)
+{
+    *kernel = dg_sm90_grouped_kernel_of(call->problem, call->plan);
+    if (kernel->tile.scales_tma && !scales_tma) {
+        struct dg_problem other = *call->problem;
+        struct dg_device device = call->state->device;
+        struct dg_plan plan;
+        other.sfa_major = other.sfb_major = DG_K_MAJOR;
+        device.num_sms = call->plan->num_sms;
+        DG_TRY(dg_sm90_grouped_plan(&other, &device, &plan));
+        kernel->tile.config = plan.sm90;
+    }
+    kernel->tile.scales_tma = scales_tma;
+    return DG_OK;
+}
+
+static dg_status multiply(struct call *call)
+{
+    struct dg_sm90_grouped_kernel kernel;
+    struct dg_sm90_gemm_args args;
+    struct dg_sm90_group_args groups;
+    struct dg_sm90_group_maps maps;
+    struct dg_jit_kernel found;
+    struct stack sfa, sfb;
+    memset(&maps, 0, sizeof maps);
+    const struct stack d = describe_d(call);
+    const int d_tma = d_fits_tma(call, &d), scales_tma = scales_fit_tma(call, &sfa, &sfb);
+    DG_TRY(choose_kernel(call, scales_tma, &kernel));
+    DG_TRY(dg_sm90_find_kernel(call->state, &kernel, sizeof kernel, dg_sm90_grouped_describe,
+                               &kernel, &found));
+    const struct dg_sm90_config *c = &kernel.tile.config;
+    fill_args(call, c, d_tma, &args);
+    fill_groups(call, &d, &groups);
+    if (scales_tma)
+        DG_TRY(map_scales(call, &kernel.tile, &sfa, &sfb, &maps));
+    if (d_tma)
+        DG_TRY(map_d(call, &kernel.tile, &d, &maps.d));
+    DG_TRY(repack_operands(call));
+    DG_TRY(map_values(call, c, &maps.values));
+    if (call->kind == DG_KIND_K_GROUPED)
+        DG_TRY(list_k_groups(call, &maps, &groups));
+    void *parameters[] = {&args, &groups, &maps};
+    return launch(call, "sm90_fp8_gemm_grouped", found.function, (uint32_t)call->plan->num_ctas,
+                  (uint32_t)(128 * (c->math_groups + 1)), (uint32_t)found.smem_bytes, parameters);
+}
+
+// No k in any group.
+static dg_status fill_all(const struct call *call)
+{
+    const struct dg_problem *p = call->problem;
+    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    struct dg_gemm_args args = call->args.gemm;
+    for (int64_t group = 0; group < groups_of_d(call) && p->c_mode != DG_C_IN_PLACE; group++) {
+        DG_TRY(dg_sm90_fill(call->state, p, &args));
+        args.d.data = (char *)args.d.data + call->args.d_group * element;
+        if (args.c.data)
+            args.c.data = (char *)args.c.data + call->args.c_group * element;
+    }
+    return DG_OK;
+}
+
+dg_status dg_sm90_grouped(struct dg_sm90_state *state, const struct dg_problem *problem,
+                          const struct dg_plan *plan, const struct dg_grouped_args *args)
+{
+    struct call call = {
+        .state = state,
+        .problem = problem,
+        .plan = plan,
+        .args = *args,
+        .kind = dg_problem_kind(problem),
+        .workspace = dg_sm90_grouped_workspace(problem, plan->repack_a, plan->repack_b),
+    };
+    if (plan->kernel == DG_KERNEL_FILL)
+        return fill_all(&call);
+    DG_TRY(check_call(&call));
+    return multiply(&call);
+}
+
+dg_status dg_sm90_grouped_prepare(struct dg_sm90_state *state, const struct dg_problem *problem,
+                                  const struct dg_plan *plan)
+{
+    struct dg_sm90_grouped_kernel kernel = dg_sm90_grouped_kernel_of(problem, plan);
+    const struct call call = {.state = state, .problem = problem, .plan = plan};
+    struct dg_jit_kernel found;
+    DG_TRY(dg_sm90_find_kernel(state, &kernel, sizeof kernel, dg_sm90_grouped_describe, &kernel,
+                               &found));
+    if (kernel.tile.scales_tma) { // strides of scales are no part of a problem
+        DG_TRY(choose_kernel(&call, 0, &kernel));
+        DG_TRY(dg_sm90_find_kernel(state, &kernel, sizeof kernel, dg_sm90_grouped_describe,
+                                   &kernel, &found));
+    }
+    if (dg_problem_kind(problem) == DG_KIND_K_GROUPED)
+        DG_TRY(k_groups_kernel(state, &found));
+    return plan->repack_a || plan->repack_b ? dg_sm90_repack_prepare(state) : DG_OK;
+}

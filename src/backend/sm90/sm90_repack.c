@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+// sm90_repack.c - launches the copy of an operand into a layout that TMA and the tensor cores take.
+#include "backend/sm90/sm90_args.h"
+#include "backend/sm90/sm90_gemm.h"
+#include "cuda/launch.h"
+
+enum { MOST_MATRICES = 65535 }; // of one launch: the y size of a grid
+
+static dg_status describe_repack(void *user, struct dg_jit_request *request)
+{
+    request->name = "sm90_fp8_repack";
+    request->arch = 90;
+    return DG_OK;
+}
+
+static dg_status repack_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
+{
+    static const char key[] = "sm90_fp8_repack";
+    return dg_sm90_find_kernel(state, key, sizeof key, describe_repack, NULL, kernel);
+}
+
+dg_status dg_sm90_repack_prepare(struct dg_sm90_state *state)
+{
+    struct dg_jit_kernel kernel;
+    return repack_kernel(state, &kernel);
+}
+
+static dg_status start(struct dg_sm90_state *state, CUfunction function,
+                       struct dg_sm90_repack_args *pack, int64_t tiles, int64_t matrices,
+                       const struct dg_gemm_args *args)
+{
+    void *parameters[] = {pack};
+    const struct dg_cuda_launch launch = {
+        .name = "sm90_fp8_repack",
+        .function = function,
+        .grid = {(uint32_t)tiles, (uint32_t)matrices, 1},
+        .block = {256, 1, 1},
+        .pdl = args->flags & DG_GEMM_PDL ? 1 : 0,
+        .stream = args->stream,
+        .parameters = parameters,
+    };
+    return dg_cuda_launch(state->context.cuda, &launch);
+}
+
+dg_status dg_sm90_repack_stack(struct dg_sm90_state *state, const char *name,
+                               struct dg_matrix_view *view, int64_t groups, int64_t *stride,
+                               int64_t rows, int64_t k, void *target,
+                               const struct dg_gemm_args *args)
+{
+    struct dg_jit_kernel kernel;
+    DG_TRY(repack_kernel(state, &kernel));
+    const int64_t pitch = (k + 127) / 128 * 128;
+    struct dg_sm90_repack_args pack = {
+        .source = view->data,
+        .target = target,
+        .row_stride = view->row_stride,
+        .k_stride = view->column_stride,
+        .source_matrix = groups > 1 ? *stride : 0,
+        .target_matrix = rows * pitch,
+        .pitch = pitch,
+        .rows = (int)rows,
+        .k = (int)k,
+        .words = view->row_stride == 1 && view->column_stride % 4 == 0 &&
+                 (uintptr_t)view->data % 4 == 0 && (groups <= 1 || *stride % 4 == 0),
+    };
+    const int64_t tiles = ((rows + 127) / 128) * (pitch / 128);
+    if (tiles > INT32_MAX)
+        return dg_fail(DG_UNSUPPORTED, "%s: %lld x %lld is too large to be copied K-major", name,
+                       (long long)rows, (long long)k);
+    for (int64_t left = groups; left > 0; left -= MOST_MATRICES) {
+        const int64_t now = left < MOST_MATRICES ? left : MOST_MATRICES;
+        DG_TRY(start(state, kernel.function, &pack, tiles, now, args));
+        pack.source += now * pack.source_matrix;
+        pack.target += now * pack.target_matrix;
+    }
+    *view = (struct dg_matrix_view){target, pitch, 1};
+    *stride = pack.target_matrix;
+    return DG_OK;
+}
+
+dg_status dg_sm90_repack(struct dg_sm90_state *state, const char *name, struct dg_matrix_view *view,
+                         int64_t rows, int64_t k, void *target, const struct dg_gemm_args *args)
+{
+    int64_t stride = 0;
+    return dg_sm90_repack_stack(state, name, view, 1, &stride, rows, k, target, args);
+}
