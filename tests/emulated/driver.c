@@ -8,6 +8,7 @@
 // its #define lines.  Everything happens at once, in the order of the calls, except under capture.
 #include "cuda/cuda_abi.h"
 
+#include "grouped.h"
 #include "kernels.h"
 #include "mqa.h"
 
@@ -369,12 +370,15 @@ struct launch {
         struct dg_sm90_fill_args fill;
         struct dg_sm90_mqa_args mqa;
         struct dg_sm90_mqa_schedule_args schedule;
+        struct dg_sm90_k_groups_args k_groups;
     } args;
+    struct dg_sm90_group_args groups;
     union {
         struct dg_sm90_maps gemm;
         struct dg_sm90_mqa_maps mqa;
+        struct dg_sm90_group_maps grouped;
     } maps;
-    unsigned num_ctas;
+    unsigned num_ctas, grid_y;
     struct launch *next;
 };
 
@@ -394,14 +398,18 @@ struct CUgraph_st {
 static void run(const struct launch *launch)
 {
     elapsed_us += 1 + 0.1 * launch->num_ctas;
-    if (strstr(launch->kernel.name, "gemm"))
+    if (strstr(launch->kernel.name, "gemm_grouped"))
+        run_grouped(&launch->kernel, &launch->args.gemm, &launch->groups, &launch->maps.grouped);
+    else if (strstr(launch->kernel.name, "k_groups"))
+        run_k_groups(&launch->args.k_groups);
+    else if (strstr(launch->kernel.name, "gemm"))
         run_gemm(&launch->kernel, &launch->args.gemm, &launch->maps.gemm);
     else if (strstr(launch->kernel.name, "logits"))
         run_mqa(&launch->kernel, &launch->args.mqa, &launch->maps.mqa);
     else if (strstr(launch->kernel.name, "schedule"))
         run_schedule(&launch->args.schedule);
     else if (strstr(launch->kernel.name, "repack"))
-        run_repack(&launch->args.repack);
+        run_repack(&launch->args.repack, launch->grid_y);
     else
         run_fill(&launch->args.fill);
 }
@@ -410,7 +418,13 @@ static void record(struct launch *launch, const struct kernel *kernel, void **pa
 {
     memset(launch, 0, sizeof *launch);
     launch->kernel = *kernel;
-    if (strstr(kernel->name, "gemm")) {
+    if (strstr(kernel->name, "gemm_grouped")) {
+        memcpy(&launch->args.gemm, parameters[0], sizeof launch->args.gemm);
+        memcpy(&launch->groups, parameters[1], sizeof launch->groups);
+        memcpy(&launch->maps.grouped, parameters[2], sizeof launch->maps.grouped);
+    } else if (strstr(kernel->name, "k_groups")) {
+        memcpy(&launch->args.k_groups, parameters[0], sizeof launch->args.k_groups);
+    } else if (strstr(kernel->name, "gemm")) {
         memcpy(&launch->args.gemm, parameters[0], sizeof launch->args.gemm);
         memcpy(&launch->maps.gemm, parameters[1], sizeof launch->maps.gemm);
     } else if (strstr(kernel->name, "logits")) {
@@ -446,6 +460,7 @@ EXPORT cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void 
     }
     record(launch, (const struct kernel *)(void *)function, parameters);
     launch->num_ctas = config->gridDimX;
+    launch->grid_y = config->gridDimY;
     if (stream && stream->is_capturing) {
         *stream->graph->end = launch;
         stream->graph->end = &launch->next;

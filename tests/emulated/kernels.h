@@ -159,12 +159,17 @@ static void run_gemm(const struct kernel *kernel, const struct dg_sm90_gemm_args
     free(b);
 }
 
-static void run_repack(const struct dg_sm90_repack_args *args)
+// The y size of the grid: matrices.
+static void run_repack(const struct dg_sm90_repack_args *args, unsigned matrices)
 {
-    for (int64_t i = 0; i < args->rows; i++)
-        for (int64_t k = 0; k < args->pitch; k++)
-            args->target[i * args->pitch + k] =
-                k < args->k ? args->source[i * args->row_stride + k * args->k_stride] : 0;
+    for (unsigned z = 0; z < matrices; z++) {
+        const unsigned char *source = args->source + z * args->source_matrix;
+        unsigned char *target = args->target + z * args->target_matrix;
+        for (int64_t i = 0; i < args->rows; i++)
+            for (int64_t k = 0; k < args->pitch; k++)
+                target[i * args->pitch + k] =
+                    k < args->k ? source[i * args->row_stride + k * args->k_stride] : 0;
+    }
 }
 
 static void run_fill(const struct dg_sm90_fill_args *args)

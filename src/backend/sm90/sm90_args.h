@@ -37,11 +37,12 @@ struct dg_sm90_gemm_args {
 // next are 0 where the groups share one.
 struct dg_sm90_group_args {
     const int *layout;
-    const int *num_rows;                // DG_SM90_BY_INDEX, BY_ENDS: how many rows count; NULL: args.m
-    const struct dg_sm90_k_group *list; // DG_SM90_ALONG_K: `groups` of them, made by sm90_k_groups.cu
-    long long sfa_group, sfb_group;     // words
-    long long c_group, d_group;         // elements
-    int kind;                           // DG_SM90_BY_...
+    const int *num_rows; // DG_SM90_BY_INDEX, BY_ENDS: how many rows count; NULL: args.m
+    const struct dg_sm90_k_group
+        *list;                      // DG_SM90_ALONG_K: `groups` of them, made by sm90_k_groups.cu
+    long long sfa_group, sfb_group; // words
+    long long c_group, d_group;     // elements
+    int kind;                       // DG_SM90_BY_...
     int groups, alignment;
     int own_a, own_b, own_d; // 1: the map of this matrix has one for each group
     int rows_of_map_d;       // rows of maps.d from one group to the next
@@ -74,7 +75,8 @@ struct __attribute__((aligned(128))) dg_sm90_k_group {
 
 // What sm90_k_groups.cu makes that list from.
 struct dg_sm90_k_groups_args {
-    struct dg_sm90_value_maps values; // those of a group are these with another address, k and row stride
+    struct dg_sm90_value_maps
+        values; // those of a group are these with another address, k and row stride
     struct dg_sm90_k_group *list;
     const int *layout;
     const void *a, *b;
@@ -89,7 +91,7 @@ struct dg_sm90_k_groups_args {
 struct dg_sm90_repack_args {
     const unsigned char *source;
     unsigned char *target;
-    long long row_stride, k_stride, pitch; // bytes; pitch is a multiple of 16
+    long long row_stride, k_stride, pitch;  // bytes; pitch is a multiple of 16
     long long source_matrix, target_matrix; // bytes to the next
     int rows, k;
     int words; // 1: row_stride is 1, and source and k_stride are multiples of 4

@@ -151,8 +151,8 @@ static void explain_kind(const struct dg_problem *problem, const struct dg_devic
 static dg_status prepare_kind(struct dg_sm90_state *state, const struct dg_problem *problem,
                               const struct dg_plan *plan)
 {
-    return (plan->kernel == DG_KERNEL_SM90_GROUPED ? dg_sm90_grouped_prepare : dg_sm90_prepare)(
-        state, problem, plan);
+    return (plan->kernel == DG_KERNEL_SM90_GROUPED ? dg_sm90_grouped_prepare
+                                                   : dg_sm90_prepare)(state, problem, plan);
 }
 
 static dg_status prepare(void *user, const struct dg_problem *problem, const struct dg_plan *plan)

@@ -42,7 +42,8 @@ static dg_status check_pointers(struct dg_sm90_state *state, const struct dg_gem
     DG_TRY(dg_sm90_check_pointer(state, "d", args->d.data));
     if (args->c.data)
         DG_TRY(dg_sm90_check_pointer(state, "c", args->c.data));
-    return args->workspace ? dg_sm90_check_pointer(state, "options.workspace", args->workspace) : DG_OK;
+    return args->workspace ? dg_sm90_check_pointer(state, "options.workspace", args->workspace)
+                           : DG_OK;
 }
 
 // ---- descriptors ----
@@ -187,9 +188,8 @@ static dg_status repack_operands(struct dg_sm90_state *state, const struct dg_pr
         DG_TRY(dg_sm90_repack(state, "a.values", &args->a, p->m, p->k, target, &given));
         target += (p->m * args->a.row_stride + 255) / 256 * 256;
     }
-    return plan->repack_b
-               ? dg_sm90_repack(state, "b.values", &args->b, p->n, p->k, target, &given)
-               : DG_OK;
+    return plan->repack_b ? dg_sm90_repack(state, "b.values", &args->b, p->n, p->k, target, &given)
+                          : DG_OK;
 }
 
 // ---- the launch ----

@@ -36,9 +36,14 @@ static dg_status check_pointers(const struct call *call)
         const char *name;
         const void *pointer;
     } pointers[] = {
-        {"a.values", args->a.data},   {"b.values", args->b.data},  {"a.scales", args->sfa.data},
-        {"b.scales", args->sfb.data}, {"d", args->d.data},         {"layout", call->args.layout},
-        {"c", args->c.data},          {"options.num_rows", call->args.num_rows},
+        {"a.values", args->a.data},
+        {"b.values", args->b.data},
+        {"a.scales", args->sfa.data},
+        {"b.scales", args->sfb.data},
+        {"d", args->d.data},
+        {"layout", call->args.layout},
+        {"c", args->c.data},
+        {"options.num_rows", call->args.num_rows},
         {"options.workspace", args->workspace},
     };
     enum { ALWAYS = 6 };
@@ -117,7 +122,8 @@ static dg_status make_map(const struct call *call, const struct stack *stack, ui
     desc.box[0] = box_columns, desc.box[1] = box_rows;
     if (rank == 3) {
         desc.shape[2] = (uint64_t)stack->groups;
-        desc.stride_bytes[1] = stack->groups > 1 ? (uint64_t)stack->group_bytes : desc.stride_bytes[0];
+        desc.stride_bytes[1] =
+            stack->groups > 1 ? (uint64_t)stack->group_bytes : desc.stride_bytes[0];
         desc.box[2] = 1;
     }
     desc.rank = rank;
@@ -137,12 +143,13 @@ static dg_status map_values(const struct call *call, const struct dg_sm90_config
     const CUtensorMapDataType bytes = CU_TENSOR_MAP_DATA_TYPE_UINT8;
     const CUtensorMapSwizzle swizzle = CU_TENSOR_MAP_SWIZZLE_128B;
     const int is_flat = call->args.is_flat;
+    const int64_t any_pitch = (p->k + 15) / 16 * 16; // replaced too
     const struct stack a = {"a.values",
                             args->a.data,
                             bytes,
                             p->k,
                             p->m,
-                            is_flat ? p->k : args->a.row_stride,
+                            is_flat ? any_pitch : args->a.row_stride,
                             groups_of_a(call),
                             call->args.a_group};
     const struct stack b = {"b.values",
@@ -150,7 +157,7 @@ static dg_status map_values(const struct call *call, const struct dg_sm90_config
                             bytes,
                             p->k,
                             p->n,
-                            is_flat ? p->k : args->b.row_stride,
+                            is_flat ? any_pitch : args->b.row_stride,
                             groups_of_b(call),
                             call->args.b_group};
     DG_TRY(make_map(call, &a, 128, (uint32_t)c->block_m, swizzle, 3, &maps->a));
@@ -175,10 +182,22 @@ static void describe_scales(const struct call *call, struct stack *a, struct sta
     const struct dg_gemm_args *args = &call->args.gemm;
     const CUtensorMapDataType word = CU_TENSOR_MAP_DATA_TYPE_UINT32;
     const int64_t columns = scale_columns(call);
-    *a = (struct stack){"a.scales", args->sfa.data, word, p->m, columns,
-                        args->sfa.column_stride * 4, groups_of_a(call), call->args.sfa_group * 4};
-    *b = (struct stack){"b.scales", args->sfb.data, word, p->n, columns,
-                        args->sfb.column_stride * 4, groups_of_b(call), call->args.sfb_group * 4};
+    *a = (struct stack){"a.scales",
+                        args->sfa.data,
+                        word,
+                        p->m,
+                        columns,
+                        args->sfa.column_stride * 4,
+                        groups_of_a(call),
+                        call->args.sfa_group * 4};
+    *b = (struct stack){"b.scales",
+                        args->sfb.data,
+                        word,
+                        p->n,
+                        columns,
+                        args->sfb.column_stride * 4,
+                        groups_of_b(call),
+                        call->args.sfb_group * 4};
     if (p->sfb_block_n == 128) {
         b->columns = columns, b->rows = (p->n + 127) / 128;
         b->row_bytes = args->sfb.row_stride * 4;
@@ -236,9 +255,8 @@ static int d_fits_tma(const struct call *call, const struct stack *d)
     const struct dg_problem *p = call->problem;
     const int64_t element = p->d_type == DG_F32 ? 4 : 2;
     return fits_tma(d, 1) && p->n * element % 16 == 0 && d->rows < INT32_MAX - 65536 &&
-           (groups_of_d(call) == 1 ||
-            (call->args.gemm.d.row_stride > 0 &&
-             call->args.d_group % call->args.gemm.d.row_stride == 0));
+           (groups_of_d(call) == 1 || (call->args.gemm.d.row_stride > 0 &&
+                                       call->args.d_group % call->args.gemm.d.row_stride == 0));
 }
 
 static dg_status map_d(const struct call *call, const struct dg_sm90_kernel *kernel,
@@ -313,8 +331,7 @@ static void fill_groups(const struct call *call, const struct stack *d,
         .own_a = groups_of_a(call) > 1,
         .own_b = groups_of_b(call) > 1,
         .own_d = groups_of_d(call) > 1,
-        .rows_of_map_d =
-            groups_of_d(call) > 1 ? (int)((d->rows - p->m) / (p->groups - 1)) : 0,
+        .rows_of_map_d = groups_of_d(call) > 1 ? (int)((d->rows - p->m) / (p->groups - 1)) : 0,
     };
 }
 
@@ -373,8 +390,8 @@ static dg_status list_k_groups(const struct call *call, const struct dg_sm90_gro
         .groups = groups->groups,
     };
     void *parameters[] = {&list};
-    return launch(call, "sm90_k_groups", found.function,
-                  ((uint32_t)p->groups + WARPS - 1) / WARPS, 32 * WARPS, 0, parameters);
+    return launch(call, "sm90_k_groups", found.function, ((uint32_t)p->groups + WARPS - 1) / WARPS,
+                  32 * WARPS, 0, parameters);
 }
 
 static dg_status repack_operands(struct call *call)
@@ -384,13 +401,12 @@ static dg_status repack_operands(struct call *call)
     char *workspace = args->workspace;
     if (call->plan->repack_a)
         DG_TRY(dg_sm90_repack_stack(call->state, "a.values", &args->a, groups_of_a(call),
-                                    &call->args.a_group, p->m, p->k,
-                                    workspace + call->workspace.a, args));
-    return call->plan->repack_b
-               ? dg_sm90_repack_stack(call->state, "b.values", &args->b, groups_of_b(call),
-                                      &call->args.b_group, p->n, p->k,
-                                      workspace + call->workspace.b, args)
-               : DG_OK;
+                                    &call->args.a_group, p->m, p->k, workspace + call->workspace.a,
+                                    args));
+    return call->plan->repack_b ? dg_sm90_repack_stack(call->state, "b.values", &args->b,
+                                                       groups_of_b(call), &call->args.b_group, p->n,
+                                                       p->k, workspace + call->workspace.b, args)
+                                : DG_OK;
 }
 
 // The kernel of the plan, or where the scales lie otherwise than it hoped for, that of a plan for any layout.
@@ -483,8 +499,8 @@ dg_status dg_sm90_grouped_prepare(struct dg_sm90_state *state, const struct dg_p
                                &found));
     if (kernel.tile.scales_tma) { // strides of scales are no part of a problem
         DG_TRY(choose_kernel(&call, 0, &kernel));
-        DG_TRY(dg_sm90_find_kernel(state, &kernel, sizeof kernel, dg_sm90_grouped_describe,
-                                   &kernel, &found));
+        DG_TRY(dg_sm90_find_kernel(state, &kernel, sizeof kernel, dg_sm90_grouped_describe, &kernel,
+                                   &found));
     }
     if (dg_problem_kind(problem) == DG_KIND_K_GROUPED)
         DG_TRY(k_groups_kernel(state, &found));

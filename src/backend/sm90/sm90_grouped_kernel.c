@@ -16,8 +16,8 @@ dg_status dg_sm90_grouped_describe(void *user, struct dg_jit_request *request)
 {
     struct dg_sm90_grouped_kernel *kernel = user;
     DG_TRY(dg_sm90_describe(&kernel->tile, request));
-    request->name = kernel->tile.sfb_block_n == 1 ? "sm90_fp8_gemm_grouped_1d1d"
-                                                  : "sm90_fp8_gemm_grouped_1d2d";
+    request->name =
+        kernel->tile.sfb_block_n == 1 ? "sm90_fp8_gemm_grouped_1d1d" : "sm90_fp8_gemm_grouped_1d2d";
     request->file = "sm90_fp8_gemm_grouped.cu";
     request->smem_bytes = dg_sm90_grouped_smem_bytes(kernel);
     return DG_OK;

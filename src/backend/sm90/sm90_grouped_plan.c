@@ -114,9 +114,8 @@ static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
     const double ghz = 1.65, waves = ceil(tiles / device->num_sms);
     const double clocks = 5380 + waves * work / tiles;
     const double element = p->d_type == DG_F32 ? 4 : 2;
-    const double bytes =
-        (double)u.groups *
-        ((double)(u.rows + p->n) * (double)u.k + (double)u.rows * (double)p->n * element);
+    const double bytes = (double)u.groups * ((double)(u.rows + p->n) * (double)u.k +
+                                             (double)u.rows * (double)p->n * element);
     return fmax(clocks / ghz / 1e3, bytes / (device->memory_gbs * 0.9) / 1e3 + 2);
 }
 
@@ -157,9 +156,8 @@ struct dg_sm90_grouped_workspace dg_sm90_grouped_workspace(const struct dg_probl
     struct dg_sm90_grouped_workspace at = {0, 0, 0, 0};
     at.b = repack_a ? round_up(stack_a * p->m * pitch, 256) : 0;
     at.list = at.b + (repack_b ? round_up(stack_b * p->n * pitch, 256) : 0);
-    at.size = at.list + (kind == DG_KIND_K_GROUPED
-                             ? p->groups * (int64_t)sizeof(struct dg_sm90_k_group)
-                             : 0);
+    at.size = at.list +
+              (kind == DG_KIND_K_GROUPED ? p->groups * (int64_t)sizeof(struct dg_sm90_k_group) : 0);
     return at;
 }
 
@@ -176,7 +174,7 @@ static dg_status check_sizes(const struct dg_problem *p)
                            (long long)sizes[i].value, INT32_MAX - 512);
     const enum dg_op_kind kind = dg_problem_kind(p);
     // At worst each row of a contiguous layout is a group of its own.
-    const int64_t tall = kind != DG_KIND_CONTIGUOUS  ? p->groups * CEIL_DIV(p->m, 64)
+    const int64_t tall = kind != DG_KIND_CONTIGUOUS   ? p->groups * CEIL_DIV(p->m, 64)
                          : p->layout == DG_GROUP_ENDS ? p->groups + CEIL_DIV(p->m, 64)
                                                       : p->m;
     if (tall > (INT32_MAX - 65536) / CEIL_DIV(p->n, 64))
@@ -206,8 +204,7 @@ dg_status dg_sm90_grouped_plan(const struct dg_problem *problem, const struct dg
     plan->predicted_us = least;
     plan->repack_a = !is_flat(problem) && is_repacked(problem->a_major, problem->m, problem->lda);
     plan->repack_b = !is_flat(problem) && is_repacked(problem->b_major, problem->n, problem->ldb);
-    plan->workspace_bytes =
-        dg_sm90_grouped_workspace(problem, plan->repack_a, plan->repack_b).size;
+    plan->workspace_bytes = dg_sm90_grouped_workspace(problem, plan->repack_a, plan->repack_b).size;
     const struct usual usual = usual_sizes(problem);
     snprintf(plan->why, sizeof plan->why,
              "least predicted time of %d tiles for %lld groups of %lld rows", tiles.count,
