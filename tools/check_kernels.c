@@ -7,6 +7,7 @@
 // Each NVRTC is the path of a libnvrtc.so.  With --sample only every Nth variant is compiled, with --only
 // those that have the text in their line of the table; with --cache kernels whose text has not changed are
 // judged by the log kept there.  Exit status 1 when any fails.
+#include "backend/sm90/sm90_grouped.h"
 #include "backend/sm90/sm90_kernel.h"
 #include "backend/sm90/sm90_mqa_kernel.h"
 #include "jit/compile.h"
@@ -28,6 +29,7 @@ struct item {
     dg_jit_describe describe; // of `kernel`; NULL: `file` is used
     union {
         struct dg_sm90_kernel gemm;
+        struct dg_sm90_grouped_kernel grouped;
         struct dg_sm90_mqa_kernel mqa;
     } kernel;
     const char *file; // an embedded source that needs no parameters
@@ -82,6 +84,13 @@ static dg_status add_gemm(void *user, const struct dg_sm90_kernel *kernel)
     return add_variant(&item);
 }
 
+static dg_status add_grouped(void *user, const struct dg_sm90_grouped_kernel *kernel)
+{
+    struct item item = {.describe = dg_sm90_grouped_describe, .kernel.grouped = *kernel};
+    dg_sm90_grouped_text(kernel, item.text, sizeof item.text);
+    return add_variant(&item);
+}
+
 static dg_status add_mqa(void *user, const struct dg_sm90_mqa_kernel *kernel)
 {
     struct item item = {.describe = dg_sm90_mqa_describe, .kernel.mqa = *kernel};
@@ -114,6 +123,7 @@ static dg_status add_plain_files(void)
 static dg_status add_all(void)
 {
     DG_TRY(dg_sm90_enumerate(add_gemm, NULL));
+    DG_TRY(dg_sm90_grouped_enumerate(add_grouped, NULL));
     DG_TRY(dg_sm90_mqa_enumerate(add_mqa, NULL));
     return num_items ? add_plain_files() : dg_fail(DG_INTERNAL, "there is no kernel at all");
 }
