@@ -74,7 +74,7 @@ static inline void random_grouped_draw(struct random_grouped *r, int64_t max_wor
     p->sf_type = along_k || random_chance(r, 2) ? DG_F32 : DG_UE8M0X4;
     p->sfb_block_n = along_k || random_chance(r, 3) ? 1 : 128;
     p->c_mode = random_chance(r, 2) ? DG_C_NONE : (dg_c_mode)random_range(&r->state, 1, 2);
-    double work;
+    double work, outputs;
     do {
         p->m = random_size(&r->state, r->kind == DG_KIND_CONTIGUOUS ? (many ? 3000 : 1200) : 300);
         p->n = random_size(&r->state, many ? 64 : 600);
@@ -83,7 +83,9 @@ static inline void random_grouped_draw(struct random_grouped *r, int64_t max_wor
         if (r->kind == DG_KIND_MASKED)
             work *= (double)p->groups;
         work += 16.0 * (double)p->groups * (double)p->n * (double)(along_k ? p->m : p->k);
-    } while (work > (double)max_work);
+        outputs =
+            (double)p->m * (double)p->n * (r->kind == DG_KIND_CONTIGUOUS ? 1 : (double)p->groups);
+    } while (work > (double)max_work || outputs > (double)max_work / 8);
     if (along_k && random_chance(r, 2))
         p->k = (p->k + 127) / 128 * 128;
     p->sfa_major = random_chance(r, 3) ? DG_K_MAJOR : DG_MN_MAJOR;
