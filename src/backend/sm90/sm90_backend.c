@@ -134,13 +134,6 @@ static void info(dg_fact_callback callback, void *user)
 
 // ---- dense or grouped ----
 
-static dg_status plan_kind(const struct dg_problem *problem, const struct dg_device *device,
-                           struct dg_plan *plan)
-{
-    return (dg_problem_kind(problem) == DG_KIND_DENSE ? dg_sm90_plan_tuned : dg_sm90_grouped_plan)(
-        problem, device, plan);
-}
-
 static void explain_kind(const struct dg_problem *problem, const struct dg_device *device,
                          const struct dg_plan *plan, dg_fact_callback callback, void *user)
 {
@@ -249,7 +242,7 @@ static const struct dg_backend planner = {
     .name = "sm90",
     .open = open_profile,
     .close = close_state,
-    .plan = plan_kind,
+    .plan = dg_sm90_plan_tuned,
     .candidates = dg_sm90_candidates,
     .explain = explain_kind,
     .prepare = prepare_profile,
@@ -265,7 +258,7 @@ const struct dg_backend dg_sm90_backend = {
     .available = available,
     .open = open_state,
     .close = close_state,
-    .plan = plan_kind,
+    .plan = dg_sm90_plan_tuned,
     .candidates = dg_sm90_candidates,
     .explain = explain_kind,
     .prepare = prepare,

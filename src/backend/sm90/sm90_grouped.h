@@ -4,6 +4,7 @@
 #define DG_SM90_GROUPED_H
 
 #include "backend/sm90/sm90_gemm.h"
+#include "backend/sm90/sm90_plan.h"
 
 // Key of the kernel table.  The tile kernel's identity, and what makes the key another one.
 struct dg_sm90_grouped_kernel {
@@ -20,9 +21,12 @@ void dg_sm90_grouped_text(const struct dg_sm90_grouped_kernel *kernel, char *tex
 typedef dg_status (*dg_sm90_grouped_visit)(void *user, const struct dg_sm90_grouped_kernel *kernel);
 dg_status dg_sm90_grouped_enumerate(dg_sm90_grouped_visit visit, void *user);
 
-// Pure, as dg_sm90_plan.
+// Pure, as those of sm90_plan.h.
 dg_status dg_sm90_grouped_plan(const struct dg_problem *problem, const struct dg_device *device,
                                struct dg_plan *plan);
+dg_status dg_sm90_grouped_plan_each(const struct dg_problem *problem,
+                                    const struct dg_device *device, dg_sm90_visit_plan visit,
+                                    void *user);
 void dg_sm90_grouped_explain(const struct dg_problem *problem, const struct dg_device *device,
                              const struct dg_plan *plan, dg_fact_callback callback, void *user);
 // The kernel of a plan when its scales lie as the problem says.

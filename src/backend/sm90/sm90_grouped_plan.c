@@ -186,6 +186,22 @@ static dg_status check_sizes(const struct dg_problem *p)
     return DG_OK;
 }
 
+static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem *problem,
+                      const struct dg_device *device, const char *reason, struct dg_plan *plan)
+{
+    const struct usual usual = usual_sizes(problem);
+    plan->kernel = DG_KERNEL_SM90_GROUPED;
+    plan->sm90 = *tile;
+    plan->num_ctas = plan->num_sms = device->num_sms;
+    plan->band = best_band(tile, device->num_sms);
+    plan->predicted_us = cost(tile, problem, device);
+    plan->repack_a = !is_flat(problem) && is_repacked(problem->a_major, problem->m, problem->lda);
+    plan->repack_b = !is_flat(problem) && is_repacked(problem->b_major, problem->n, problem->ldb);
+    plan->workspace_bytes = dg_sm90_grouped_workspace(problem, plan->repack_a, plan->repack_b).size;
+    snprintf(plan->why, sizeof plan->why, "%s of %d tiles for %lld groups of %lld rows", reason,
+             tiles_for(problem->sfb_block_n).count, (long long)usual.groups, (long long)usual.rows);
+}
+
 dg_status dg_sm90_grouped_plan(const struct dg_problem *problem, const struct dg_device *device,
                                struct dg_plan *plan)
 {
@@ -199,18 +215,23 @@ dg_status dg_sm90_grouped_plan(const struct dg_problem *problem, const struct dg
         if (us < least && fits_scales(tile, problem->sfb_block_n, scales_by_tma(problem)))
             least = us, best = tile;
     }
-    plan->kernel = DG_KERNEL_SM90_GROUPED;
-    plan->sm90 = *best;
-    plan->num_ctas = plan->num_sms = device->num_sms;
-    plan->band = best_band(best, device->num_sms);
-    plan->predicted_us = least;
-    plan->repack_a = !is_flat(problem) && is_repacked(problem->a_major, problem->m, problem->lda);
-    plan->repack_b = !is_flat(problem) && is_repacked(problem->b_major, problem->n, problem->ldb);
-    plan->workspace_bytes = dg_sm90_grouped_workspace(problem, plan->repack_a, plan->repack_b).size;
-    const struct usual usual = usual_sizes(problem);
-    snprintf(plan->why, sizeof plan->why,
-             "least predicted time of %d tiles for %lld groups of %lld rows", tiles.count,
-             (long long)usual.groups, (long long)usual.rows);
+    fill_plan(best, problem, device, "least predicted time", plan);
+    return DG_OK;
+}
+
+dg_status dg_sm90_grouped_plan_each(const struct dg_problem *problem,
+                                    const struct dg_device *device, dg_sm90_visit_plan visit,
+                                    void *user)
+{
+    const struct tiles tiles = tiles_for(problem->sfb_block_n);
+    DG_TRY(check_sizes(problem));
+    for (int i = 0; i < tiles.count; i++) {
+        struct dg_plan plan = {.kernel = DG_KERNEL_NONE};
+        if (!fits_scales(&tiles.list[i], problem->sfb_block_n, scales_by_tma(problem)))
+            continue;
+        fill_plan(&tiles.list[i], problem, device, "one", &plan);
+        DG_TRY(visit(user, &plan));
+    }
     return DG_OK;
 }
 

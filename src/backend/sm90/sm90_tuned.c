@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // sm90_tuned.c - candidates by name, and the choice among them where the device's tuning table has one.
-#include "backend/sm90/sm90_plan.h"
+#include "backend/sm90/sm90_grouped.h"
+#include "plan/problem.h"
 #include "plan/tuning.h"
 
 #include <stdio.h>
@@ -23,7 +24,9 @@ dg_status dg_sm90_candidates(const struct dg_problem *problem, const struct dg_d
                              dg_candidate_visit visit, void *user)
 {
     struct naming naming = {visit, user};
-    return dg_sm90_plan_each(problem, device, name_plan, &naming);
+    return (dg_problem_kind(problem) == DG_KIND_DENSE
+                ? dg_sm90_plan_each
+                : dg_sm90_grouped_plan_each)(problem, device, name_plan, &naming);
 }
 
 struct search {
@@ -47,7 +50,8 @@ dg_status dg_sm90_plan_tuned(const struct dg_problem *problem, const struct dg_d
     if (search.name)
         DG_TRY(dg_sm90_candidates(problem, device, take_if_named, (void *)&search));
     if (named.kernel == DG_KERNEL_NONE) {
-        DG_TRY(dg_sm90_plan(problem, device, plan));
+        DG_TRY((dg_problem_kind(problem) == DG_KIND_DENSE ? dg_sm90_plan : dg_sm90_grouped_plan)(
+            problem, device, plan));
         if (search.name) // the table is of other kernels than this library has
             snprintf(plan->why, sizeof plan->why, "the tuning table's `%.40s` is no candidate",
                      search.name);
