@@ -45,6 +45,7 @@ struct dg_sm90_group_args {
     int kind;                       // DG_SM90_BY_...
     int groups, alignment;
     int own_a, own_b, own_d; // 1: the map of this matrix has one for each group
+    int keep_idle;           // 1: C is in place, so that D = C needs no work
     int rows_of_map_d;       // rows of maps.d from one group to the next
 };
 

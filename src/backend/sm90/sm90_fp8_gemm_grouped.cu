@@ -218,6 +218,14 @@ DG_DEVICE void store_live(float *total, const struct dg_sm90_gemm_args *args, co
         store_strip(total, &own, map, buffers, half, row, tile->n0, row + index * groups->rows_of_map_d, row + 16 <= end);
 }
 
+// What leaves C as it is, -0 included.
+DG_DEVICE void total_of_nothing(float (*total)[ACC])
+{
+#pragma unroll
+    for (int i = 0; i < HALVES * ACC; i++)
+        total[i / ACC][i % ACC] = -0.0f;
+}
+
 DG_DEVICE void run_math(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                         const struct dg_sm90_group_maps *maps, u32 smem, int warp)
 {
@@ -234,6 +242,8 @@ DG_DEVICE void run_math(const struct dg_sm90_gemm_args *args, const struct dg_sm
             break;
         if (tile.num_blocks > 0)
             multiply_live(smem, &slot, warp / 4, &tile, total);
+        else if (args->c_mode != DG_SM90_C_NONE)
+            total_of_nothing(total);
         store_live(total[0], args, groups, &maps->d, smem, warp, 0, &tile);
         if (HALVES == 2)
             store_live(total[HALVES - 1], args, groups, &maps->d, smem, warp, 1, &tile);

@@ -331,6 +331,7 @@ static void fill_groups(const struct call *call, const struct stack *d,
         .own_a = groups_of_a(call) > 1,
         .own_b = groups_of_b(call) > 1,
         .own_d = groups_of_d(call) > 1,
+        .keep_idle = p->c_mode == DG_C_IN_PLACE,
         .rows_of_map_d = groups_of_d(call) > 1 ? (int)((d->rows - p->m) / (p->groups - 1)) : 0,
     };
 }

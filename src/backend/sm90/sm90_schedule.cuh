@@ -139,7 +139,8 @@ DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg
         if (walk->group >= groups->groups)
             return 0;
     }
-    walk->units = (walk->rows + DG_BLOCK_M - 1) / DG_BLOCK_M * args->units_n;
+    const int is_idle = groups->kind == DG_SM90_ALONG_K ? groups->list[walk->group].num_blocks == 0 : walk->group < 0;
+    walk->units = is_idle && groups->keep_idle ? 0 : (walk->rows + DG_BLOCK_M - 1) / DG_BLOCK_M * args->units_n;
     return 1;
 }
 
