@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // cli_plan.c - `deepgemm plan`: what would run for a problem, and why.
-#include "cli.h"
+#include "mqa.h"
 
 struct plan_settings {
     struct cli_context_settings context;
@@ -21,6 +21,8 @@ static int plan_main(const struct cli_command *command, int argc, char **argv)
         return status;
     if (argc - first != 1)
         return cli_error(command, CLI_USAGE, "one problem is wanted, %d given", argc - first);
+    if (cli_mqa_is_line(argv[first]))
+        return cli_mqa_plan(command, &settings.context, settings.json, argv[first]);
     struct dg_problem problem;
     if (dg_problem_parse(argv[first], &problem) != DG_OK)
         return cli_error(command, CLI_USAGE, "%s", dg_last_error());

@@ -2,6 +2,7 @@
 // cli_run.c - `deepgemm run`: one problem on random data, timed, and compared with the oracle.
 #include "gpu.h"
 #include "grouped.h"
+#include "mqa.h"
 
 #include <string.h>
 
@@ -201,6 +202,14 @@ static int run_main(const struct cli_command *command, int argc, char **argv)
         return status;
     if (argc - first != 1)
         return cli_error(command, CLI_USAGE, "one problem is wanted, %d given", argc - first);
+    if (cli_mqa_is_line(argv[first])) {
+        const struct cli_mqa_run mqa = {.context = settings.context,
+                                        .check = settings.check,
+                                        .json = settings.json,
+                                        .seed = settings.seed,
+                                        .repeats = settings.repeats};
+        return cli_mqa_run(command, &mqa, argv[first]);
+    }
     struct dg_problem problem;
     if (cli_problem_parse(argv[first], &problem) != DG_OK)
         return cli_error(command, CLI_USAGE, "%s", dg_last_error());

@@ -77,6 +77,12 @@ static void fill_panel(struct fill_job job)
             fill_main(&jobs[i]);
 }
 
+void cli_random_rows(float *panel, int64_t rows, int64_t columns, int64_t first_row, uint64_t seed)
+{
+    fill_panel((struct fill_job){
+        .panel = panel, .rows = rows, .columns = columns, .first_row = first_row, .seed = seed});
+}
+
 // ---- layouts ------------------------------------------------------------------------------------
 
 static int64_t divide_up(int64_t a, int64_t b)

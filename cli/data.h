@@ -48,6 +48,9 @@ dg_status cli_call(dg_context *context, const struct dg_problem *problem,
                    const struct cli_operands *operands, const struct dg_gemm_options *options,
                    void *stream);
 
+// Normal values for `rows` rows of a matrix from its first_row-th on.
+void cli_random_rows(float *panel, int64_t rows, int64_t columns, int64_t first_row, uint64_t seed);
+
 // What one call has to do at least: 2 m n k operations, and each operand read or written once.
 double cli_operations(const struct dg_problem *problem);
 double cli_bytes(const struct dg_problem *problem);
