@@ -4,6 +4,7 @@
 #define DG_CLI_BENCH_H
 
 #include "data.h"
+#include "mqa.h"
 
 struct bench_settings {
     struct cli_texts shapes;
@@ -19,6 +20,8 @@ struct bench {
     const struct bench_settings *settings;
     struct dg_problem *problems;
     size_t num_problems;
+    struct cli_mqa *mqa; // problems of MQA logits, timed apart
+    size_t num_mqa;
     dg_context *cpu, *oracle; // for data and for the check
     struct cli_table table;   // its files are set; the columns are the executor's to choose
     int64_t num_failures;     // results that were wrong
@@ -45,12 +48,13 @@ double bench_median(double *values, size_t count);
 // The exit status after all problems ran and the table was closed.
 int bench_run_cpu(struct bench *bench);
 int bench_run_gpu(struct bench *bench, dg_context *context);
+int bench_run_mqa(struct bench *bench, dg_context *context); // on either
 
 // ---- bench_peers.c: times of other libraries, from a file ---------------------------------------
 
 // Lines op,m,n,k,detail,deepgemm_us,cublaslt_us,...; columns are found by name.
 struct bench_peer {
-    char op[48];
+    char op[48], detail[96];
     int64_t m, n, k;
     double deepgemm_us, cublaslt_us; // NAN: empty
 };

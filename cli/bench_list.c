@@ -7,9 +7,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int add_mqa(struct bench *bench, const char *line, const char *where)
+{
+    struct cli_mqa mqa;
+    if (cli_mqa_parse(line, &mqa) != DG_OK)
+        return cli_error(bench->command, CLI_USAGE, "%s%s%s", where, *where ? ": " : "",
+                         dg_last_error());
+    struct cli_mqa *list = realloc(bench->mqa, (bench->num_mqa + 1) * sizeof *list);
+    if (!list)
+        return cli_error(bench->command, CLI_FAILED, "out of memory");
+    bench->mqa = list;
+    bench->mqa[bench->num_mqa++] = mqa;
+    return CLI_OK;
+}
+
 int bench_add_problem(struct bench *bench, const char *line, const char *where)
 {
     struct dg_problem problem;
+    if (cli_mqa_is_line(line))
+        return add_mqa(bench, line, where);
     if (cli_problem_parse(line, &problem) != DG_OK)
         return cli_error(bench->command, CLI_USAGE, "%s%s%s", where, *where ? ": " : "",
                          dg_last_error());

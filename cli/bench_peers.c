@@ -8,8 +8,9 @@
 
 enum { MAX_COLUMNS = 16 };
 
-enum column { OP, M, N, K, DEEPGEMM_US, CUBLASLT_US, NUM_COLUMNS };
-static const char *const names[NUM_COLUMNS] = {"op", "m", "n", "k", "deepgemm_us", "cublaslt_us"};
+enum column { OP, M, N, K, DEEPGEMM_US, CUBLASLT_US, DETAIL, NUM_COLUMNS };
+static const char *const names[NUM_COLUMNS] = {"op",          "m",           "n",     "k",
+                                               "deepgemm_us", "cublaslt_us", "detail"};
 
 // Splits a line in place at its commas (fields with quotes do not occur); the number of fields.
 static int split(char *line, char *fields[MAX_COLUMNS])
@@ -35,7 +36,7 @@ static bool read_header(char *line, int where[NUM_COLUMNS])
         for (int i = 0; i < count; i++)
             if (strcmp(fields[i], names[column]) == 0)
                 where[column] = i;
-        if (where[column] < 0)
+        if (where[column] < 0 && column != DETAIL)
             return false;
     }
     return true;
@@ -48,12 +49,13 @@ static double time_of(const char *field)
 
 static bool add_row(struct bench_peers *peers, char *line, const int where[NUM_COLUMNS])
 {
-    char *fields[MAX_COLUMNS] = {NULL}, *f[NUM_COLUMNS];
+    char *fields[MAX_COLUMNS] = {NULL};
+    const char *f[NUM_COLUMNS];
     const int count = split(line, fields);
     for (int column = 0; column < NUM_COLUMNS; column++) {
         if (where[column] >= count)
             return true; // a short line has nothing for us
-        f[column] = fields[where[column]];
+        f[column] = where[column] < 0 ? "" : fields[where[column]];
     }
     struct bench_peer *list = realloc(peers->list, (peers->count + 1) * sizeof *list);
     if (!list)
@@ -66,6 +68,7 @@ static bool add_row(struct bench_peers *peers, char *line, const int where[NUM_C
                                .deepgemm_us = time_of(f[DEEPGEMM_US]),
                                .cublaslt_us = time_of(f[CUBLASLT_US])};
     snprintf(row->op, sizeof row->op, "%s", f[OP]);
+    snprintf(row->detail, sizeof row->detail, "%s", f[DETAIL]);
     return true;
 }
 

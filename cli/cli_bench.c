@@ -48,9 +48,12 @@ static int read_problems(struct bench *bench, int argc, char **argv, int first)
         status = bench_add_problem(bench, settings->problem, "--problem");
     for (int i = first; status == CLI_OK && i < argc; i++)
         status = bench_add_problem(bench, argv[i], "");
-    if (status == CLI_OK && bench->num_problems == 0)
+    if (status == CLI_OK && bench->num_problems + bench->num_mqa == 0)
         status = cli_error(bench->command, CLI_USAGE,
                            "nothing to time: give --shapes FILE or a problem");
+    if (status == CLI_OK && bench->num_problems && bench->num_mqa)
+        status = cli_error(bench->command, CLI_USAGE,
+                           "MQA logits have other columns: time them apart from GEMMs");
     return status;
 }
 
@@ -62,6 +65,11 @@ static int run_on_executor(struct bench *bench)
     dg_context *context;
     if (cli_context_create(&context, &chosen) != DG_OK)
         return cli_library_error(bench->command);
+    if (bench->num_mqa) {
+        const int status = bench_run_mqa(bench, context);
+        dg_context_destroy(context);
+        return status;
+    }
     const bool is_gpu = cli_context_is_gpu(context);
     const int status = is_gpu ? bench_run_gpu(bench, context) : CLI_OK;
     dg_context_destroy(context);
@@ -114,6 +122,7 @@ static int bench_main(const struct cli_command *command, int argc, char **argv)
     dg_context_destroy(bench.cpu);
     dg_context_destroy(bench.oracle);
     free(bench.problems);
+    free(bench.mqa);
     return status;
 }
 
@@ -134,6 +143,9 @@ const struct cli_command cli_bench = {
         "is the median.  `floor` is the share of what memory and tensor cores allow; `/ours` is a\n"
         "peer's time over ours; `DeepGEMM`, with --peers and --vs cublaslt, is the row's ratio of\n"
         "DeepGEMM to cuBLASLt over our ratio in this run: above 1, we are faster.\n\n"
+        "MQA logits: `us` rotates over inputs as well, `warm us` stays on one set, which is how "
+        "the paged\n"
+        "rows of peers-h100.csv that exceed the memory's rate must have been timed.\n\n"
         "--tune times all plans that could run a problem, those near the best 7 rounds in turn, "
         "and\n"
         "sets the library's own choice (with no table) beside the best.  --sweep times many m of "
