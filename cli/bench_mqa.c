@@ -5,8 +5,6 @@
 #include "bench_gpu.h"
 #include "mqa.h"
 
-#include "base/error.h"
-
 #include <stdlib.h>
 #include <string.h>
 

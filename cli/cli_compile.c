@@ -151,9 +151,23 @@ static int list_kernels(const struct bench *bench, dg_context *context, int64_t 
 
 // ---- compiling ----------------------------------------------------------------------------------
 
+static int prepare_mqa(const struct bench *bench, dg_context *context)
+{
+    for (size_t i = 0; i < bench->num_mqa; i++) {
+        const struct dg_mqa_problem problem = cli_mqa_problem(&bench->mqa[i]);
+        const double start = cli_seconds();
+        char line[512];
+        if (dg_mqa_prepare(context, &problem) != DG_OK)
+            return cli_library_error(bench->command);
+        cli_mqa_format(&bench->mqa[i], line, sizeof line);
+        printf("%10.1f ms  %s\n", 1e3 * (cli_seconds() - start), line);
+    }
+    return CLI_OK;
+}
+
 static int prepare_all(const struct bench *bench, dg_context *context)
 {
-    double *times = calloc(bench->num_problems, sizeof *times), worst = 0;
+    double *times = calloc(bench->num_problems + 1, sizeof *times), worst = 0;
     if (!times)
         return cli_error(bench->command, CLI_FAILED, "out of memory");
     size_t count = 0;
@@ -170,11 +184,11 @@ static int prepare_all(const struct bench *bench, dg_context *context)
         worst = fmax(worst, times[count++]);
     }
     const bool is_done = count == bench->num_problems;
-    if (is_done)
+    if (is_done && count > 0)
         printf("%zu problems ready: median %.1f ms, longest %.1f ms\n", count,
                bench_median(times, count), worst);
     free(times);
-    return is_done ? CLI_OK : cli_library_error(bench->command);
+    return is_done ? prepare_mqa(bench, context) : cli_library_error(bench->command);
 }
 
 static int compile_main(const struct cli_command *command, int argc, char **argv)
@@ -187,7 +201,7 @@ static int compile_main(const struct cli_command *command, int argc, char **argv
     status = bench_read_all_shapes(&bench, &settings.shapes);
     for (int i = first; status == CLI_OK && i < argc; i++)
         status = bench_add_problem(&bench, argv[i], "");
-    if (status == CLI_OK && bench.num_problems == 0)
+    if (status == CLI_OK && bench.num_problems + bench.num_mqa == 0)
         status =
             cli_error(command, CLI_USAGE, "nothing to compile: give --shapes FILE or a problem");
     dg_context *context = NULL;

@@ -2,8 +2,6 @@
 // mqa.c - problem lines of MQA logits: words to sizes and back.
 #include "mqa.h"
 
-#include "base/error.h"
-
 #include <stdlib.h>
 #include <string.h>
 

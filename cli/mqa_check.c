@@ -2,8 +2,6 @@
 // mqa_check.c - MQA logits against the oracle, row by row, and a look at what was written at all.
 #include "mqa.h"
 
-#include "base/error.h"
-
 #include <stdlib.h>
 #include <string.h>
 

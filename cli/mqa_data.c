@@ -2,8 +2,6 @@
 // mqa_data.c - random operands for MQA logits, their copies on a device, and the call.
 #include "mqa.h"
 
-#include "base/error.h"
-
 #include <stdlib.h>
 #include <string.h>
 

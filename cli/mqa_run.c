@@ -2,8 +2,6 @@
 // mqa_run.c - `deepgemm run` and `deepgemm plan` of MQA logits.
 #include "mqa.h"
 
-#include "base/error.h"
-
 static const double max_products = 1e10; // of the check
 
 struct target {

@@ -255,6 +255,48 @@ def test_what_only_a_gpu_can_be_asked_for():
     assert not os.path.exists(os.path.join(SCRATCH, "none"))
 
 
+# ---- MQA logits ----
+
+MQA = ["fp8_mqa_logits s=40 skv=300 h=8 d=64 ranges=ragged clean=yes out=bf16",
+       "fp8_mqa_logits s=33 skv=200 h=3 width=90 weights=bf16",
+       "fp8_paged_mqa_logits b=3 next_n=2 h=4 L=200 page=16 ranges=ragged columns=250"]
+
+
+def test_mqa_logits_run_and_are_right():
+    for line in MQA:
+        result = run_json(line, "--check")
+        assert result["check"]["ok"] and result["check"]["rows"] > 0, result
+        again = json.loads(cli("run", result["problem"], "--json", "--backend", "cpu", "--check").stdout)
+        assert again["problem"] == result["problem"] and again["check"] == result["check"], again
+
+
+def test_mqa_logits_are_planned_for_a_device_that_is_not_there():
+    facts = json.loads(cli("plan", MQA[2], "--device", "h100-sxm", "--json").stdout)
+    assert facts["plan"]["kernel_key"].startswith("sm90_fp8_paged_mqa_logits depth=128 lanes=2 "), facts
+    assert facts["plan"]["ctas"] == "132" and facts["problem"]["line"].startswith("fp8_paged_mqa_logits b=3"), facts
+    fails(1, "q has 129 heads: a GPU does at most 128", "plan", "fp8_mqa_logits s=1 skv=1 h=129", "--device", "h20")
+
+
+def test_mqa_logits_are_timed_apart():
+    rows = json.loads(cli("bench", "--json", "--backend", "cpu", "--time-ms", "1", *MQA).stdout)["rows"]
+    assert [row["check"] for row in rows] == ["ok"] * 3 and all(row["us"] > 0 for row in rows), rows
+    fails(2, "MQA logits have other columns", "bench", "--backend", "cpu", MQA[0], PROBLEMS[0])
+    fails(2, "not for MQA logits", "bench", "--backend", "cpu", "--vs", "cublaslt", MQA[0])
+    assert " ms  fp8_mqa_logits s=40 " in cli("compile", "--backend", "cpu", MQA[0]).stdout
+
+
+def test_lines_of_mqa_logits_that_are_none():
+    for line, text in (("fp8_mqa_logits skv=3 h=1", "s= is missing"),
+                       ("fp8_mqa_logits s=3 skv=3 h=1 L=4", "`L` is no key of fp8_mqa_logits"),
+                       ("fp8_mqa_logits s=3 skv=3 h=1 d=129", "d=129: must be at most 128"),
+                       ("fp8_mqa_logits s=x skv=3 h=1", "s=x: must be a whole number"),
+                       ("fp8_paged_mqa_logits b=1 h=1 L=3 page=48", "page=48: must be 16, 32, 64 or 128"),
+                       ("fp8_paged_mqa_logits b=1 h=1 L=3 ranges=causal", "must be full or ragged"),
+                       ("fp8_paged_mqa_logits b=1 h=1 L=3 clean=maybe", "must be yes or no"),
+                       ("fp8_paged_mqa_logits b=1 h=1 L", "`L` is no KEY=VALUE")):
+        fails(2, text, "run", "--backend", "cpu", line)
+
+
 # ---- compile ----
 
 def test_compile_makes_problems_ready_and_counts_kernels():

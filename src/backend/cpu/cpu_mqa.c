@@ -80,9 +80,10 @@ static void multiply(const struct work *work, int64_t column, int32_t heads)
     const int32_t count = smaller(work->columns.end - column, width);
     const uint8_t *keys[CPU_PANEL_COLUMNS], *pointers[CPU_PANEL_COLUMNS];
     for (int32_t i = 0; i < width; i++) // the last key stands in for those that are missing
-        keys[i] = i < count ? dg_cpu_mqa_key(args, work->row, column + i + work->columns.shift,
-                                             &scratch->scales[column - work->columns.begin + i])
-                            : keys[i - 1];
+        keys[i] = i == 0 || i < count
+                      ? dg_cpu_mqa_key(args, work->row, column + i + work->columns.shift,
+                                       &scratch->scales[column - work->columns.begin + i])
+                      : keys[i - 1];
     memset(scratch->totals, 0, sizeof(float) * (size_t)(heads * width));
     for (int32_t k = 0; k < args->depth; k += CPU_BLOCK_K) {
         for (int32_t i = 0; i < width; i++)
