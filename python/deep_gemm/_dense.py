@@ -184,15 +184,17 @@ def gemm(kind, a, b, d, c, recipe, recipe_a, recipe_b):
     ):
         line = _problem_line(kind, values_a, values_b, out, add, block_n, scales_a)
         space = _runtime.workspace(device, line)
-    run = getattr(lib.library(), "dg_fp8_gemm_" + kind)
+    run, options = getattr(lib.library(), "dg_fp8_gemm_" + kind), _options(space)
+    structs = (packed_a, packed_b, out.packed())
     status = run(
-        context, packed_a, packed_b, out.packed(), None if add is None else add.packed(),
-        _options(space), _runtime.stream(out),
-    )  # fmt: skip
+        context, *structs, None if add is None else add.packed(), options, _runtime.stream(out)
+    )
     if status:
         lib.raise_last(status)
     if is_torch(d):
-        _fast.ready(device)
+        plain = kind == "nt" and recipe is recipe_a is c is space is None
+        call = (128, (a, b, d), run, context, structs, options) if plain else None
+        _fast.ready(device, call)
 
 
 # ---- the public functions ----

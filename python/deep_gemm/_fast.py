@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""The fast path of calls on torch tensors (bridge.c): ready once torch and a context exist.
+"""The short way of calls on torch tensors, ready once torch and a context exist: through bridge.c,
+or from memory (_memo.py) where torch or the interpreter does not offer what the bridge needs.
 
-It takes plain calls and declines all others by returning non-zero, having done nothing; so it can
-be missing (no bridge, an older torch, another interpreter) without anybody noticing but the clock.
+It takes plain calls and declines all others by returning non-zero, having done nothing: nobody
+notices which way a call went but the clock.
 """
 
 import ctypes
 import os
 
 from . import _library as lib
-from . import _runtime, _tensor
+from . import _memo, _runtime, _tensor
 
 MAX_DEVICES = 64
 
@@ -44,7 +45,7 @@ _bridge = _Bridge()
 _kept = []  # what _bridge points to
 
 
-INDEX, ENDS, MASKED = 0, 1, 2  # kinds of grouped calls
+INDEX, ENDS, MASKED = lib.GROUP_INDEX, lib.GROUP_ENDS, 2  # kinds of grouped calls
 
 
 def declines(*arguments):
@@ -110,13 +111,16 @@ def _open():
 _opened = None
 
 
-def ready(device):
+def ready(device, call=None):
     """Told after a call on torch tensors of `device` went the long way: the next may go the short
-    one."""
+    one.  `call`: the arguments of _memo.remember, if the call was a plain one."""
     global gemm_nt, grouped_nt, address, _opened
     if _opened is None:
         _opened = _open()
     if not _opened:
+        gemm_nt, grouped_nt = _memo.gemm_nt, _memo.grouped_nt
+        if call is not None:
+            _memo.remember(*call)
         return
     context = _runtime.context(device)
     if device == _tensor.CPU:
@@ -132,6 +136,7 @@ def _reset():
     """Contexts or settings changed: every device takes the long way once more."""
     _bridge.cpu = None
     ctypes.memset(_bridge.cuda, 0, ctypes.sizeof(_bridge.cuda))
+    _memo.forget()
 
 
 _runtime._on_reset.append(_reset)

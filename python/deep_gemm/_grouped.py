@@ -66,17 +66,22 @@ def _check_sizes(a, b, d, transposed_b):
     return m, n, k, groups
 
 
-def _run(function, operands, d, c, layout, options, device):
-    a, b = operands
-    status = getattr(lib.library(), function)(
-        _runtime.context(device), packed_scaled(*a), packed_scaled(*b), d.packed(),
-        None if c is None else c.packed(), layout.packed(), ctypes.byref(options),
+def _run(function, operands, d, c, layout, options, device, plain=None):
+    """Makes the call.  `plain`: what the short way knows it by, if that may take it the next time."""
+    a, b = (packed_scaled(*operand) for operand in operands)
+    structs = (a, b, d.packed(), layout.packed())
+    run, context = getattr(lib.library(), function), _runtime.context(device)
+    more = ctypes.byref(options)
+    status = run(
+        context, a, b, structs[2], None if c is None else c.packed(), structs[3], more,
         _runtime.stream(d),
     )  # fmt: skip
     if status:
         lib.raise_last(status)
     if is_torch(d.owner):
-        _fast.ready(device)
+        owners = [(values.owner, scales.owner) for values, scales, *_ in operands]
+        arguments = (owners[0], owners[1], d.owner, layout.owner)
+        _fast.ready(device, plain and (plain, arguments, run, context, structs, more))
 
 
 def _space(device, line):
@@ -98,6 +103,13 @@ def _operands(a, b, transposed_b, recipe, recipe_a, recipe_b):
     check_operand(values_b, scales_b)
     blocks = (128, block_n) if transposed_b else (block_n, 128)
     return (values_a, scales_a, 1, 128), (values_b, scales_b) + blocks
+
+
+def _layout_options(use_psum_layout, expected_m):
+    """Kind of layout, alignment of groups, hint."""
+    if use_psum_layout:
+        return lib.GROUP_ENDS, _runtime.settings.mk_alignment, expected_m or 0
+    return lib.GROUP_INDEX, 0, expected_m or 0
 
 
 def contiguous(
@@ -128,12 +140,13 @@ def contiguous(
     space = None
     if needs_workspace(values_a) or needs_workspace(seen_b):
         space = _space(device, line)
-    kind_of_layout = lib.GROUP_ENDS if use_psum_layout else lib.GROUP_INDEX
-    alignment = _runtime.settings.mk_alignment if use_psum_layout else 0
-    options = _options(space, kind_of_layout, alignment, expected_m or 0)
+    layout_options = _layout_options(use_psum_layout, expected_m)
+    options = _options(space, *layout_options)
+    plain = kind == "nt" and space is recipe is recipe_a is None
     _run(
         "dg_m_grouped_fp8_gemm_%s_contiguous" % kind,
         (operand_a, operand_b), out, None, layout, options, device,
+        layout_options if plain else None,
     )  # fmt: skip
 
 
@@ -158,9 +171,11 @@ def masked(a, b, d, masked_m, expected_m, recipe, recipe_a, recipe_b):
         )  # fmt: skip
         space = _space(device, line)
     options = _options(space, expected_m=max(int(expected_m), 0))
+    plain = space is recipe is recipe_a is None
     _run(
         "dg_m_grouped_fp8_gemm_nt_masked",
         (operand_a, operand_b), out, None, layout, options, device,
+        (_fast.MASKED, 0, max(int(expected_m), 0)) if plain else None,
     )  # fmt: skip
 
 
@@ -306,8 +321,11 @@ def m_grouped_fp8_fp4_gemm_nt_contiguous(
     """
     layout = _one_of("grouped_layout", grouped_layout, "m_indices", m_indices)
     plain = recipe is recipe_a is recipe_b is None and compiled_dims == "nk" and not compiling()
-    if plain and not use_psum_layout and expected_m_for_psum_layout is None:
-        if _fast.grouped_nt(_fast.address, (a, b, d, layout), _fast.INDEX, 0, 0) == 0:
+    hint = expected_m_for_psum_layout
+    known = hint is None or (use_psum_layout and type(hint) is int)
+    if plain and known and type(ensure_zero_padding) is bool:
+        arguments = (a, b, d, layout)
+        if _fast.grouped_nt(_fast.address, arguments, *_layout_options(use_psum_layout, hint)) == 0:
             return
     _contiguous(
         "nt", a, b, _one_of("d", d, "out", out), layout, recipe, recipe_a, recipe_b, compiled_dims,
