@@ -181,7 +181,8 @@ static void add_row(const struct bench_gpu *all, const struct dg_problem *proble
     const double us = result->us[BENCH_OURS], lt = result->us[BENCH_CUBLASLT];
     const double block = result->us[BENCH_CUBLASLT_BLOCK], floor = bench_gpu_floor_us(all, problem);
     const double deepgemm = peer ? peer->deepgemm_us : NAN;
-    const double deepgemm_to_lt = peer ? deepgemm / peer->cublaslt_us : NAN;
+    const struct bench_peer *same = result->reference ? result->reference : peer;
+    const double deepgemm_to_lt = peer ? deepgemm / same->cublaslt_us : NAN;
     const struct cli_value values[NUM_COLUMNS] = {
         [PROBLEM] = CLI_TEXT_VALUE(line),
         [BACKEND] = CLI_TEXT_VALUE(dg_context_backend(all->context)),
@@ -198,7 +199,7 @@ static void add_row(const struct bench_gpu *all, const struct dg_problem *proble
         [FLOOR_US] = CLI_NUMBER_VALUE(floor),
         [FLOOR_SHARE] = CLI_NUMBER_VALUE(floor / us),
         [CUBLASLT_US] = CLI_NUMBER_VALUE(lt),
-        [CUBLASLT_RATIO] = CLI_NUMBER_VALUE(lt / us),
+        [CUBLASLT_RATIO] = CLI_NUMBER_VALUE(result->reference ? NAN : lt / us),
         [BLOCK_US] = CLI_NUMBER_VALUE(block),
         [BLOCK_RATIO] = CLI_NUMBER_VALUE(block / us),
         [DEEPGEMM_US] = CLI_NUMBER_VALUE(deepgemm),

@@ -24,6 +24,8 @@ struct bench_gpu {
 struct bench_gpu_result {
     struct cli_check check;
     double us[BENCH_CONTESTANTS]; // NAN: not wanted, or refused
+    // What cuBLASLt was timed on, with its time in the file of peers; NULL: the problem itself.
+    const struct bench_peer *reference;
     double prepare_ms; // compiling or loading the kernel; about 0 when that was done before
     double host_us;    // of one queued call; NAN: not wanted
     int num_sets;

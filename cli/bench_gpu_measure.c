@@ -10,9 +10,12 @@
 
 enum { HOST_BATCHES = 50, HOST_CALLS = 20 };
 
-// One problem and its contestants.
+// One problem and its contestants.  cuBLASLt has no grouped products: beside one it is timed on a dense product
+// that the file of peers has.
 struct contest {
-    struct bench_entry entry;
+    struct bench_entry entry, reference;
+    struct cli_data reference_data;
+    bool has_reference;
     struct cli_cublaslt_plan plans[BENCH_CONTESTANTS]; // of the cuBLASLt ones
     CUgraphExec graphs[BENCH_CONTESTANTS];             // NULL: cannot do it
 };
@@ -22,7 +25,8 @@ struct contest {
 static dg_status launch_lt(struct contest *contest, enum bench_contestant which, int index,
                            CUstream stream)
 {
-    const struct bench_entry *entry = &contest->entry;
+    const struct bench_entry *entry =
+        contest->has_reference ? &contest->reference : &contest->entry;
     return cli_cublaslt_launch(&entry->all->lt, &contest->plans[which],
                                &entry->sets[index % entry->num_sets].operands, stream);
 }
@@ -63,6 +67,24 @@ static void contest_close(struct contest *contest)
             cli_cublaslt_plan_free(&all->lt, &all->gpu, &contest->plans[i]);
     }
     bench_entry_close(&contest->entry);
+    if (contest->has_reference)
+        bench_entry_close(&contest->reference);
+    cli_data_free(&contest->reference_data);
+}
+
+// The dense product of a peer's row, for cuBLASLt.
+static dg_status open_reference(struct contest *contest, const struct bench_peer *peer)
+{
+    struct bench_gpu *all = contest->entry.all;
+    struct dg_problem problem;
+    char line[128];
+    snprintf(line, sizeof line, "fp8_gemm_nt m=%lld n=%lld k=%lld sfa_layout=mn",
+             (long long)peer->m, (long long)peer->n, (long long)peer->k);
+    DG_TRY(dg_problem_parse(line, &problem));
+    DG_TRY(cli_data_create(&contest->reference_data, &problem, (uint64_t)all->bench->settings->seed,
+                           all->bench->cpu));
+    contest->has_reference = true;
+    return bench_entry_open(&contest->reference, all, &contest->reference_data);
 }
 
 static dg_status check(struct contest *contest, enum bench_contestant which, struct cli_data *data,
@@ -80,8 +102,11 @@ static bool can_do(struct contest *contest, enum bench_contestant which, struct 
     struct cli_check result;
     if (which == BENCH_OURS)
         return true;
-    if (cli_cublaslt_plan(&all->lt, &all->gpu, data, contestants[which].scales,
-                          &contest->plans[which]) != DG_OK)
+    if (data->problem.groups && (!contest->has_reference || which != BENCH_CUBLASLT))
+        return false;
+    if (cli_cublaslt_plan(&all->lt, &all->gpu,
+                          contest->has_reference ? &contest->reference_data : data,
+                          contestants[which].scales, &contest->plans[which]) != DG_OK)
         return false;
     if (contestants[which].scales == CLI_CUBLASLT_NO_SCALES)
         return true;
@@ -93,6 +118,12 @@ static bool can_do(struct contest *contest, enum bench_contestant which, struct 
     return !result.failure[0];
 }
 
+static int num_launches(const struct contest *contest, int which)
+{
+    return which != BENCH_OURS && contest->has_reference ? contest->reference.num_launches
+                                                         : contest->entry.num_launches;
+}
+
 static dg_status record_graphs(struct contest *contest, struct cli_data *data)
 {
     struct bench_gpu *all = contest->entry.all;
@@ -100,7 +131,7 @@ static dg_status record_graphs(struct contest *contest, struct cli_data *data)
         if (!all->is_wanted[i] || !can_do(contest, (enum bench_contestant)i, data))
             continue;
         const dg_status status = cli_gpu_record(&all->gpu, contestants[i].launch, contest,
-                                                contest->entry.num_launches, &contest->graphs[i]);
+                                                num_launches(contest, i), &contest->graphs[i]);
         if (status != DG_OK && i == BENCH_OURS)
             return status;
     }
@@ -117,7 +148,7 @@ static dg_status replay_in_turn(struct contest *contest, struct bench_gpu_result
                 continue;
             DG_TRY(cli_gpu_replay(&contest->entry.all->gpu, contest->graphs[i], &time));
             if (round >= 0)
-                us[i][round] = time / contest->entry.num_launches;
+                us[i][round] = time / num_launches(contest, i);
         }
     for (int i = 0; i < BENCH_CONTESTANTS; i++)
         result->us[i] = contest->graphs[i] ? bench_median(us[i], BENCH_ROUNDS) : NAN;
@@ -154,6 +185,8 @@ static dg_status measure(struct contest *contest, struct bench_gpu *all, struct 
     DG_TRY(bench_entry_prepare(&contest->entry));
     result->prepare_ms = 1e3 * (cli_seconds() - start);
     DG_TRY(check(contest, BENCH_OURS, data, bench_check_products, &result->check));
+    if (result->reference)
+        DG_TRY(open_reference(contest, result->reference));
     DG_TRY(record_graphs(contest, data));
     DG_TRY(replay_in_turn(contest, result));
     return all->bench->settings->host ? time_host(contest, result) : DG_OK;
@@ -162,8 +195,11 @@ static dg_status measure(struct contest *contest, struct bench_gpu *all, struct 
 dg_status bench_gpu_measure(struct bench_gpu *all, struct cli_data *data,
                             struct bench_gpu_result *result)
 {
-    struct contest contest = {.entry = {.all = all}};
+    struct contest contest = {.entry = {.all = all}, .has_reference = false};
+    const struct bench_peer *peer = bench_find_peer(&all->peers, &data->problem);
     *result = (struct bench_gpu_result){.host_us = NAN};
+    if (data->problem.groups && peer && all->is_wanted[BENCH_CUBLASLT])
+        result->reference = bench_find_reference(&all->peers, peer);
     const dg_status status = measure(&contest, all, data, result);
     result->num_sets = contest.entry.num_sets;
     result->workspace_bytes = contest.entry.options.workspace_bytes;

@@ -93,16 +93,70 @@ int bench_read_peers(const struct cli_command *command, const char *path, struct
     return status;
 }
 
+// The number behind a word of the detail, "groups=" for instance; 0: it has none.
+static int64_t detail_number(const struct bench_peer *row, const char *word)
+{
+    const char *at = strstr(row->detail, word);
+    return at && (at == row->detail || at[-1] == ' ') ? strtoll(at + strlen(word), NULL, 10) : 0;
+}
+
+static bool is_1d2d(const struct dg_problem *p)
+{
+    return p->d_type == DG_BF16 && p->c_mode == DG_C_NONE && p->sfb_block_n == 128;
+}
+
+static bool is_1d1d(const struct dg_problem *p)
+{
+    return p->d_type == DG_F32 && p->c_mode == DG_C_IN_PLACE && p->sfb_block_n == 1;
+}
+
+static bool is_dense_row(const struct bench_peer *row, const struct dg_problem *p)
+{
+    const char *op = is_1d2d(p) ? "fp8_dense" : is_1d1d(p) ? "fp8_dense_1d1d_fp32_accumulate" : "";
+    return strcmp(row->op, op) == 0 && row->m == p->m && row->k == p->k;
+}
+
+// Peers were timed on groups of one size.  Their k is that of a group, their m that of all.
+static bool is_grouped_row(const struct bench_peer *row, const struct dg_problem *p)
+{
+    if (p->spread != DG_ROWS_EQUAL)
+        return false;
+    if (p->op == DG_OP_FP8_K_GROUPED)
+        return strcmp(row->op, "fp8_k_grouped") == 0 && is_1d1d(p) && row->m == p->m &&
+               row->k == p->rows && detail_number(row, "g=") == p->groups &&
+               p->k == p->rows * p->groups;
+    if (!is_1d2d(p) || row->k != p->k || detail_number(row, "groups=") != p->groups ||
+        detail_number(row, "rows_per_group=") != p->rows)
+        return false;
+    return p->op == DG_OP_FP8_M_GROUPED_CONTIGUOUS
+               ? strcmp(row->op, "fp8_m_grouped_contiguous") == 0 && row->m == p->m
+               : p->op == DG_OP_FP8_M_GROUPED_MASKED &&
+                     strcmp(row->op, "fp8_m_grouped_masked") == 0 &&
+                     detail_number(row, "max_m=") == p->m;
+}
+
 const struct bench_peer *bench_find_peer(const struct bench_peers *peers,
                                          const struct dg_problem *p)
 {
-    const bool is_dense = p->d_type == DG_BF16 && p->c_mode == DG_C_NONE && p->sfb_block_n == 128;
-    const bool is_1d1d = p->d_type == DG_F32 && p->c_mode == DG_C_IN_PLACE && p->sfb_block_n == 1;
-    const char *op = is_dense ? "fp8_dense" : is_1d1d ? "fp8_dense_1d1d_fp32_accumulate" : "";
     for (size_t i = 0; i < peers->count; i++) {
         const struct bench_peer *row = &peers->list[i];
-        if (strcmp(row->op, op) == 0 && row->m == p->m && row->n == p->n && row->k == p->k)
+        if (row->n == p->n && (p->groups ? is_grouped_row : is_dense_row)(row, p))
             return row;
     }
     return NULL;
+}
+
+const struct bench_peer *bench_find_reference(const struct bench_peers *peers,
+                                              const struct bench_peer *peer)
+{
+    const struct bench_peer *best = NULL;
+    double least = INFINITY;
+    for (size_t i = 0; i < peers->count; i++) {
+        const struct bench_peer *row = &peers->list[i];
+        const double elsewhere = row->n == peer->n && row->k == peer->k ? 0 : 10;
+        const double distance = elsewhere + fabs(log(row->cublaslt_us / peer->deepgemm_us));
+        if (strcmp(row->op, "fp8_dense") == 0 && distance < least) // NaN is not
+            best = row, least = distance;
+    }
+    return best;
 }

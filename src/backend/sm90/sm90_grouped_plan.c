@@ -264,6 +264,8 @@ void dg_sm90_grouped_explain(const struct dg_problem *problem, const struct dg_d
     char text[192];
     dg_sm90_grouped_text(&kernel, text, sizeof text);
     tell(callback, user, "kernel_key", "%s", text);
+    dg_sm90_config_text(&plan->sm90, text, sizeof text);
+    tell(callback, user, "candidate", "%s", text);
     tell(callback, user, "tiles", "about %lld of %d x %d on %d CTAs; the device counts them",
          (long long)tiles, plan->sm90.block_m, plan->sm90.block_n, plan->num_ctas);
     tell(callback, user, "predicted_us", "%.1f", plan->predicted_us);
