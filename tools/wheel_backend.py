@@ -43,11 +43,17 @@ TAG = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 def metadata():
     return """Metadata-Version: 2.1
-Name: deep_gemm Version: %s Summary: FP8 matrix multiplication with fine-grained scales on Hopper
-GPUs and CPUs, under DeepGEMM's names License: MIT License-File: LICENSE Classifier: License :: OSI
-Approved :: MIT License Classifier: Operating System :: POSIX :: Linux Classifier: Programming
-Language :: Python :: 3 Classifier: Typing :: Typed Requires-Python: >=3.8 Description-Content-Type:
-text/markdown
+Name: deep_gemm
+Version: %s
+Summary: FP8 matrix multiplication with fine-grained scales, under the names of DeepGEMM
+License: MIT
+License-File: LICENSE
+Classifier: License :: OSI Approved :: MIT License
+Classifier: Operating System :: POSIX :: Linux
+Classifier: Programming Language :: Python :: 3
+Classifier: Typing :: Typed
+Requires-Python: >=3.8
+Description-Content-Type: text/markdown
 
 %s""" % (version(), read("README.md"))
 
