@@ -187,7 +187,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER) {
             const struct tile tile = locate(&args, unit);
             float total[HALVES][ACC] = {};
-            multiply_tile(smem, &slot, warp / 4, tile.n0 % 128, HALVES, args.num_k_blocks, total);
+            multiply_at(smem, &slot, warp / 4, tile.n0, HALVES, args.num_k_blocks, total);
 #pragma unroll
             for (int half = 0; half < HALVES; half++) {
                 const int row = piece_row(warp / 4, half) + warp % 4 * 16;

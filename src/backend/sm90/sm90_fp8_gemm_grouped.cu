@@ -191,14 +191,10 @@ DG_DEVICE void multiply_live(u32 smem, struct slot *slot, u32 group, const struc
     const int live = tile->rows <= piece_row(group, 0) ? 0 : HALVES == 1 || tile->rows <= piece_row(group, 1) ? 1 : 2;
     if (live == 0)
         skip_tile(smem, slot, tile->num_blocks);
-#pragma unroll
-    for (int offset = 0; offset < 128; offset += OFFSET_STEP) // one loop for each place of the boundary
-        if (OFFSET_STEP == 128 || tile->n0 % 128 == offset) {
-            if (live == HALVES)
-                multiply_tile(smem, slot, group, offset, HALVES, tile->num_blocks, total);
-            else if (live == 1)
-                multiply_tile(smem, slot, group, offset, 1, tile->num_blocks, total);
-        }
+    if (live == HALVES)
+        multiply_at(smem, slot, group, tile->n0, HALVES, tile->num_blocks, total);
+    else if (live == 1)
+        multiply_at(smem, slot, group, tile->n0, 1, tile->num_blocks, total);
 }
 
 // Of the warp's rows in a piece those that are the tile's.

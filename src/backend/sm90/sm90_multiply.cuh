@@ -35,9 +35,11 @@ enum {
     SCALE_AT = D_AT + DG_MATH_GROUPS * 4 * DG_D_BUFFERS * 2048,
     FULL_AT = SCALE_AT + DG_NUM_STAGES * SCALE_BYTES,
     EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
-    // Columns of a tile that are sure to have the same scale of B; which one depends on where the tile lies.
-    PIECE_COLUMNS = OFFSET_STEP < DG_BLOCK_N ? OFFSET_STEP : DG_BLOCK_N,
-    PIECES = DG_BLOCK_N / PIECE_COLUMNS,
+    // A tile's columns have one scale of B for each 128-column block of B that they meet.  Where the scale changes
+    // depends on where the tile begins in its first block: at one of 128 / OFFSET_STEP places.  A choice at run time
+    // for each piece of OFFSET_STEP columns would cost a tenth of the time, a loop for each place much of the
+    // compiler's; so there is a loop for each GRAIN columns, and a choice for the few pieces that this leaves open.
+    GRAIN = OFFSET_STEP < 32 ? 32 : OFFSET_STEP,
 };
 
 // The first row of one of a math group's pieces.
@@ -67,34 +69,27 @@ DG_DEVICE void next_slot(struct slot *slot)
 
 // ---- multiplying ----
 
-// The scales of a thread's two rows for each PIECE_COLUMNS columns of the tile, which starts `offset` columns into
-// a 128-column block of B's scales.
-struct piece_scales {
-    float of[PIECES][2];
-};
-
-DG_DEVICE struct piece_scales choose_scales(const float *sfa, const float *sfb, int offset)
+// total += (sf_a * sf_b) * part where the tile begins `grain` + `shift` columns into a block of B; `grain` is a
+// constant, `shift` less than GRAIN.
+DG_DEVICE void promote(float *total, const float *part, const float *sfa, const float *sfb, int grain, int shift)
 {
-    struct piece_scales scales;
+    float scale[2];
 #pragma unroll
-    for (int i = 0; i < PIECES; i++) {
-        float b = sfb[0];
+    for (int column = 0; column < DG_BLOCK_N; column += 8) {
+        if (column % OFFSET_STEP == 0) {
+            const int at = grain + column;
+            float b = sfb[0];
 #pragma unroll
-        for (int next = 1; next < SFB_COUNT; next++)
-            if (offset + i * PIECE_COLUMNS >= next * 128)
-                b = sfb[next];
-        scales.of[i][0] = sfa[0] * b;
-        scales.of[i][1] = sfa[1] * b;
+            for (int next = 1; next < SFB_COUNT; next++)
+                if (at >= next * 128 || (at + GRAIN - OFFSET_STEP >= next * 128 && at + shift >= next * 128))
+                    b = sfb[next];
+            scale[0] = sfa[0] * b;
+            scale[1] = sfa[1] * b;
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            total[column / 2 + i] = fmaf(scale[i / 2], part[column / 2 + i], total[column / 2 + i]);
     }
-    return scales;
-}
-
-// total += (sf_a * sf_b) * part
-DG_DEVICE void promote(float *total, const float *part, const struct piece_scales *scales)
-{
-#pragma unroll
-    for (int i = 0; i < ACC; i++)
-        total[i] = fmaf(scales->of[i * 2 / PIECE_COLUMNS][i / 2 % 2], part[i], total[i]);
 }
 
 // The same with a scale for each of this thread's columns, 8i + 2 * (lane % 4) and the next.
@@ -158,8 +153,8 @@ DG_DEVICE void start_products(float *part, u32 a, u32 b)
 
 // The k loop of one math group.  All that does not need the products is done while the tensor cores make
 // them, the next slot's wait and scales too: between two wgmma groups nothing stands but the promotion.
-// `halves`, how many of the group's pieces have rows, is a constant.
-DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int offset, int halves, int num_blocks,
+// `grain` and `halves`, how many of the group's pieces have rows, are constants.
+DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int grain, int shift, int halves, int num_blocks,
                              float (*total)[ACC])
 {
     struct scales now, next;
@@ -181,18 +176,24 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int offset,
                 if (block + 1 < num_blocks)
                     enter_slot(smem, *slot, block + 1, halves, &next);
             }
-            struct piece_scales chosen;
-            if (DG_SFB_BLOCK_N == 128)
-                chosen = choose_scales(now.a[half], now.b, offset);
             dg_wgmma_wait(part);
             if (half == halves - 1)
                 release_slot(empty);
             if (DG_SFB_BLOCK_N == 128)
-                promote(total[half], part, &chosen);
+                promote(total[half], part, now.a[half], now.b, grain, shift);
             else
                 promote_columns(total[half], part, now.a[half], now.b);
         }
     }
+}
+
+// The same for a tile whose first column is n0.
+DG_DEVICE void multiply_at(u32 smem, struct slot *slot, u32 group, int n0, int halves, int num_blocks, float (*total)[ACC])
+{
+#pragma unroll
+    for (int i = 0; i < 128 / GRAIN; i++)
+        if (GRAIN == 128 || n0 % 128 / GRAIN == i)
+            multiply_tile(smem, slot, group, i * GRAIN, GRAIN > OFFSET_STEP ? n0 % GRAIN : 0, halves, num_blocks, total);
 }
 
 // ---- barriers ----
