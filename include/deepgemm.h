@@ -295,7 +295,7 @@ enum {
        the stream has ended, and waits for it before it reads anything but (with the next flag) B's
        values, and before it writes.  It lets the next kernel start early likewise. */
     DG_GEMM_PDL = 1,
-    /* With DG_GEMM_PDL: B's values are fetched before the wait.  The condition: they were complete
+    /* With DG_GEMM_PDL: B's values may be fetched before the wait.  The condition: they were complete
        before the last kernel of the stream that was launched without early start, which is true of
        weights.  It is not enough that the kernel just before this one does not write them, as that
        one may itself have started before its predecessor ended.  A B that needs a workspace is

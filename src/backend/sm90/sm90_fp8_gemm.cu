@@ -148,15 +148,6 @@ DG_DEVICE void prefetch_maps(const struct dg_sm90_maps *maps)
     dg_prefetch_tensormap(&maps->d);
 }
 
-// B's share of the first fill of the ring, to the L2 cache: what may be read before the kernel that this one
-// depends on has ended, where the caller allows it.
-DG_DEVICE void prefetch_b(const struct dg_sm90_gemm_args *args, const struct dg_sm90_maps *maps)
-{
-    const struct tile tile = locate(args, blockIdx.x / CLUSTER);
-    for (int block = 0; block < min(args->num_k_blocks, DG_NUM_STAGES); block++)
-        dg_tma_prefetch_2d(&maps->b, block * BLOCK_K, tile.n0);
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     DG_ENTRY(const __grid_constant__ struct dg_sm90_gemm_args args, const __grid_constant__ struct dg_sm90_maps maps)
 {
@@ -169,15 +160,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (threadIdx.x == 128 * DG_MATH_GROUPS)
         prefetch_maps(&maps);
     start_ring(smem);
-    if (args.flags & DG_SM90_PDL_PREFETCH_B && threadIdx.x == 128 * DG_MATH_GROUPS)
-        prefetch_b(&args, &maps);
     dg_griddepcontrol_wait();
     if (warp >= 4 * DG_MATH_GROUPS) {
         DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
         if (warp == 4 * DG_MATH_GROUPS && threadIdx.x % 32 == 0) {
             for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER)
                 load_tile(&args, &maps, smem, locate(&args, unit), &slot);
-            dg_griddepcontrol_launch_dependents();
         } else if (!DG_SCALES_TMA && warp > 4 * DG_MATH_GROUPS) {
             for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER)
                 load_scales(&args, smem, locate(&args, unit), &slot);

@@ -186,13 +186,6 @@ DG_DEVICE void dg_tma_load_2d(u32 smem, const struct dg_tensor_map *map, u32 bar
                  : "memory");
 }
 
-// The box to the L2 cache alone (9.7.9.25.5.4).
-DG_DEVICE void dg_tma_prefetch_2d(const struct dg_tensor_map *map, int x, int y)
-{
-    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(map), "r"(x), "r"(y)
-                 : "memory");
-}
-
 // The box lands at the same offset in every CTA of `mask`, and counts on the barrier there.
 DG_DEVICE void dg_tma_load_2d_multicast(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x, int y, u32 mask)
 {
