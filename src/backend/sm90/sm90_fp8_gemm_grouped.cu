@@ -19,8 +19,8 @@
 static_assert(CLUSTER == 1, "the CTAs of a cluster would have to find the same tiles");
 
 enum {
-    PIECES = DG_BLOCK_M / 64,
-    PIECE_BYTES = 64 * BLOCK_K,
+    ROW_PIECES = DG_BLOCK_M / 64,
+    ROW_PIECE_BYTES = 64 * BLOCK_K,
     NOTES_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     NOTE_BYTES = 32,
     // The scale warps follow the schedule too and need more registers than DG_LOAD_REGISTERS.
@@ -58,7 +58,7 @@ DG_DEVICE void read_note(u32 smem, struct slot slot, struct tile *tile)
 DG_DEVICE void load_a(u32 smem, const struct dg_sm90_value_maps *maps, u32 full, int x, const struct tile *tile,
                       int index)
 {
-    if (PIECES == 1 || tile->rows > DG_BLOCK_M - 64) {
+    if (ROW_PIECES == 1 || tile->rows > DG_BLOCK_M - 64) {
         dg_tma_load_3d(smem, &maps->a, full, x, tile->m0, index);
     } else {
 #pragma unroll 1
@@ -83,7 +83,7 @@ DG_DEVICE void load_tile(const struct dg_sm90_group_args *groups, const struct d
                          const struct dg_sm90_value_maps *values, u32 smem, const struct tile *tile, struct slot *slot)
 {
     const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
-    const u32 bytes = (tile->rows + 63) / 64 * PIECE_BYTES + B_BYTES + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0);
+    const u32 bytes = (tile->rows + 63) / 64 * ROW_PIECE_BYTES + B_BYTES + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0);
     dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
     write_note(smem, *slot, tile);
     if (tile->num_blocks <= 0) {
@@ -144,6 +144,7 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, const struct dg
         dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
         next_slot(slot);
     }
+#pragma unroll 1 // these warps have few registers
     for (int block = 0; block < tile->num_blocks; block++, next_slot(slot)) {
         const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
         dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);

@@ -118,13 +118,21 @@ struct scales {
     float a[HALVES][2], b[SFB_COUNT];
 };
 
-// Reads B's scales of the tile's 128-column blocks, or of this thread's columns.
+// Reads B's scales of the tile's 128-column blocks, or of this thread's columns, which come in pairs.
 DG_DEVICE void read_scales_b(u32 at, int block, struct scales *scales)
 {
     at += SFA_BYTES + (DG_SFB_BLOCK_N == 1 ? threadIdx.x % 4 * 8 : (DG_SF_PACKED ? block / 4 : block) % 4 * 4);
 #pragma unroll
-    for (int i = 0; i < SFB_COUNT; i++)
-        scales->b[i] = scale_of(dg_ld_shared(at + (DG_SFB_BLOCK_N == 1 ? i / 2 * 32 + i % 2 * 4 : i * 16)), block);
+    for (int i = 0; i < SFB_COUNT; i++) {
+        float pair[2];
+        if (DG_SFB_BLOCK_N == 128) {
+            scales->b[i] = scale_of(dg_ld_shared(at + i * 16), block);
+        } else if (i % 2 == 0) {
+            dg_ld_shared_v2(at + i * 16, pair);
+            scales->b[i] = scale_of(__float_as_uint(pair[0]), block);
+            scales->b[i + 1] = scale_of(__float_as_uint(pair[1]), block);
+        }
+    }
 }
 
 // Waits for a slot and reads its scales, but leaves B's per-column ones, too many to keep, for later.
