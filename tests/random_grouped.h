@@ -50,6 +50,7 @@ struct random_grouped {
     int32_t *layout;
     int64_t length, num_rows; // num_rows -1: not given
     bool has_num_rows;
+    bool has_padded_scales; // strides of scales are multiples of 16 bytes
     struct random_piece *pieces;
     int64_t num_pieces;
 };
@@ -330,7 +331,8 @@ static inline void random_fill_c(struct random_grouped *r, int which)
 
 static inline int64_t random_scale_ld(struct random_grouped *r, int64_t inner)
 {
-    return random_chance(r, 3) ? inner + random_range(&r->state, 0, 3) : (inner + 3) / 4 * 4;
+    return !r->has_padded_scales && random_chance(r, 3) ? inner + random_range(&r->state, 0, 3)
+                                                        : (inner + 3) / 4 * 4;
 }
 
 static inline void random_make_buffers(struct random_grouped *r)
@@ -351,10 +353,10 @@ static inline void random_make_buffers(struct random_grouped *r)
                       16);
     random_make_stack(r, GROUPED_SFA, 4, a_groups, p->m, words, p->sfa_major,
                       random_scale_ld(r, p->sfa_major == DG_K_MAJOR ? words : p->m),
-                      1 + 3 * !random_chance(r, 3));
+                      r->has_padded_scales || !random_chance(r, 3) ? 4 : 1);
     random_make_stack(r, GROUPED_SFB, 4, b_groups, sfb_rows, words, p->sfb_major,
                       random_scale_ld(r, p->sfb_major == DG_K_MAJOR ? words : sfb_rows),
-                      1 + 3 * !random_chance(r, 3));
+                      r->has_padded_scales || !random_chance(r, 3) ? 4 : 1);
     random_make_stack(r, GROUPED_D, element, d_groups, p->m, p->n, DG_K_MAJOR, p->ldd,
                       random_chance(r, 4) ? 1 : p->ldd);
     if (p->c_mode == DG_C_SEPARATE)
@@ -363,30 +365,50 @@ static inline void random_make_buffers(struct random_grouped *r)
                           (p->m > p->n ? p->m : p->n) + random_range(&r->state, 0, 3), 1);
 }
 
-static inline void random_grouped_make(struct random_grouped *r, uint64_t seed, int64_t max_work)
+static inline bool random_is_by_row(const struct random_grouped *r)
 {
-    memset(r, 0, sizeof *r);
-    r->seed = seed, r->state = seed * 2 + 1;
-    random_grouped_draw(r, max_work);
+    return r->kind == DG_KIND_CONTIGUOUS && r->problem.layout == DG_GROUP_INDEX;
+}
+
+// A layout, and how many rows count, into the buffer.
+static inline void random_grouped_lay_out(struct random_grouped *r)
+{
+    (random_is_by_row(r) ? random_layout_index : random_layout_groups)(r);
+    r->num_rows = random_chance(r, 6) ? random_range(&r->state, -9, 2 * r->problem.m + 9)
+                                      : random_range(&r->state, 0, r->problem.m);
+    r->layout[r->length] = (int32_t)r->num_rows;
+}
+
+// The buffers of a problem that was drawn, and may have been changed since.
+static inline void random_grouped_fill(struct random_grouped *r)
+{
     const struct dg_problem *p = &r->problem;
-    r->length = r->kind == DG_KIND_CONTIGUOUS && p->layout == DG_GROUP_INDEX ? p->m : p->groups;
+    r->length = random_is_by_row(r) ? p->m : p->groups;
     random_make_buffers(r);
     random_make_stack(r, GROUPED_LAYOUT, 4, 1, 1, r->length + 1, DG_K_MAJOR, r->length + 1, 1);
     r->layout = (int32_t *)random_data(&r->of[GROUPED_LAYOUT].buffer);
-    (r->length == p->m && r->kind == DG_KIND_CONTIGUOUS && p->layout == DG_GROUP_INDEX
-         ? random_layout_index
-         : random_layout_groups)(r);
     r->has_num_rows = r->kind == DG_KIND_CONTIGUOUS && random_chance(r, 3);
-    r->num_rows = random_chance(r, 6) ? random_range(&r->state, -9, 2 * p->m + 9)
-                                      : random_range(&r->state, 0, p->m);
-    r->layout[r->length] = (int32_t)r->num_rows;
+    random_grouped_lay_out(r);
     random_list_pieces(r);
     random_fill_inputs(r);
     if (p->c_mode)
         random_fill_c(r, p->c_mode == DG_C_SEPARATE ? GROUPED_C : GROUPED_D);
     dg_problem_format(p, r->line, sizeof r->line - 80);
     snprintf(r->line + strlen(r->line), 80, "  (seed %llu, num_rows %lld)",
-             (unsigned long long)seed, r->has_num_rows ? (long long)r->num_rows : -1);
+             (unsigned long long)r->seed, r->has_num_rows ? (long long)r->num_rows : -1);
+}
+
+static inline void random_grouped_begin(struct random_grouped *r, uint64_t seed, int64_t max_work)
+{
+    memset(r, 0, sizeof *r);
+    r->seed = seed, r->state = seed * 2 + 1;
+    random_grouped_draw(r, max_work);
+}
+
+static inline void random_grouped_make(struct random_grouped *r, uint64_t seed, int64_t max_work)
+{
+    random_grouped_begin(r, seed, max_work);
+    random_grouped_fill(r);
 }
 
 static inline void random_grouped_free(struct random_grouped *r)

@@ -9,6 +9,9 @@
 
 #include "../random_grouped.h"
 
+#include "api/context.h"
+#include "backend/sm90/sm90_grouped.h"
+
 enum { COUNT = 3000, MAX_WORK = 1 << 25, CHANGES = 50 };
 
 static int64_t count = COUNT, first_seed = 1;
@@ -32,8 +35,10 @@ static bool place(struct lane *lane, struct random_grouped *r, struct placed *at
         // Values at multiples of 16, the others now and then where TMA cannot take them.
         const size_t element =
             i >= GROUPED_C && i <= GROUPED_D ? dg_type_bytes(r->problem.d_type) : 4;
-        const size_t shift = i == GROUPED_A || i == GROUPED_B || word % 4 ? word / 4 % 16 * 16
-                                                                          : word / 4 % 32 * element;
+        const size_t any_shift = i == GROUPED_A || i == GROUPED_B || word % 4
+                                     ? word / 4 % 16 * 16
+                                     : word / 4 % 32 * element;
+        const size_t shift = lane->is_aligned ? 0 : any_shift;
         if (!buffer->memory)
             continue;
         at->memory[i] = lane_take(lane, RANDOM_PROBLEM_TOTAL(*buffer), shift);
@@ -108,11 +113,191 @@ static void test_random_problems(void)
     CHECK(right == count, "%lld of %lld problems are right", (long long)right, (long long)count);
 }
 
+// ---- graphs ---------------------------------------------------------------------------------------
+
+// Finite values everywhere, whoever owns them.
+static void fill_everything(struct random_grouped *r)
+{
+    for (int i = GROUPED_A; i <= GROUPED_SFB; i++) {
+        struct random_buffer *buffer = &r->of[i].buffer;
+        uint8_t *bytes = random_data(buffer);
+        for (size_t j = 0; j < buffer->bytes; j++)
+            bytes[j] = i == GROUPED_A || i == GROUPED_B ? random_code(&r->state, 1) : 0x3c;
+    }
+}
+
+static bool run_eagerly(struct lane *lane, struct random_grouped *r, const struct placed *at,
+                        uint8_t *result)
+{
+    const struct random_buffer *d = &r->of[GROUPED_D].buffer;
+    const size_t bytes = RANDOM_PROBLEM_TOTAL(*d);
+    return lane_copy_in(lane, at->memory[GROUPED_D], d->memory, bytes) && call(lane, r, at) &&
+           lane_copy_out(lane, result, at->memory[GROUPED_D], bytes);
+}
+
+static bool replay(struct lane *lane, struct random_grouped *r, const struct placed *at,
+                   CUgraphExec graph, uint8_t *result)
+{
+    const struct random_buffer *d = &r->of[GROUPED_D].buffer;
+    const size_t bytes = RANDOM_PROBLEM_TOTAL(*d);
+    if (!lane_copy_in(lane, at->memory[GROUPED_D], d->memory, bytes))
+        return false;
+    if (lane->gpu.cuda->cuGraphLaunch(graph, lane->gpu.stream) != CUDA_SUCCESS)
+        return lane_fail(lane, "%s: the graph does not run", r->line);
+    return lane_copy_out(lane, result, at->memory[GROUPED_D], bytes);
+}
+
+struct captured {
+    struct lane *lane;
+    struct random_grouped *r;
+    const struct placed *at;
+};
+
+static dg_status launch_captured(void *user, int index, CUstream stream)
+{
+    const struct captured *c = user;
+    return random_grouped_call(c->r, c->lane->context, c->at->base, c->at->options.workspace,
+                               c->at->options.workspace_bytes, 0, stream);
+}
+
+// One graph, and layouts that change between its replays: the bits of a call each time.
+static bool try_graph(struct lane *lane, struct random_grouped *r)
+{
+    struct placed at;
+    CUgraphExec graph = NULL;
+    const size_t bytes = RANDOM_PROBLEM_TOTAL(r->of[GROUPED_D].buffer);
+    uint8_t *eager = malloc(bytes), *replayed = malloc(bytes);
+    fill_everything(r);
+    bool is_right = place(lane, r, &at) && call(lane, r, &at);
+    struct captured captured = {lane, r, &at};
+    if (is_right && cli_gpu_record(&lane->gpu, launch_captured, &captured, 1, &graph) != DG_OK)
+        is_right = lane_fail(lane, "%s: %s", r->line, dg_last_error());
+    for (int i = 0; i < CHANGES && is_right; i++) {
+        const struct random_buffer *layout = &r->of[GROUPED_LAYOUT].buffer;
+        random_grouped_lay_out(r);
+        is_right = lane_copy_in(lane, at.memory[GROUPED_LAYOUT], layout->memory,
+                                RANDOM_PROBLEM_TOTAL(*layout)) &&
+                   run_eagerly(lane, r, &at, eager) && replay(lane, r, &at, graph, replayed) &&
+                   (!memcmp(eager, replayed, bytes) ||
+                    lane_fail(lane, "%s: replay %d has other bits than a call", r->line, i));
+    }
+    if (graph)
+        lane->gpu.cuda->cuGraphExecDestroy(graph);
+    free(eager), free(replayed);
+    return is_right;
+}
+
+static void test_replays_of_a_graph(void)
+{
+    struct lane lane;
+    bool is_right = lane_open(&lane, NULL);
+    for (int op = DG_OP_FP8_M_GROUPED_CONTIGUOUS; op <= DG_OP_FP8_K_GROUPED_TN && is_right; op++) {
+        struct random_grouped r;
+        for (uint64_t seed = 1;; seed++) {
+            random_grouped_begin(&r, seed, MAX_WORK / 32);
+            if (r.problem.op == (dg_op)op && r.problem.groups > 4)
+                break;
+        }
+        random_grouped_fill(&r);
+        is_right = try_graph(&lane, &r);
+        random_grouped_free(&r);
+    }
+    lane_close(&lane);
+    CHECK(is_right, "%s", lane.failure);
+}
+
+// ---- every kernel ---------------------------------------------------------------------------------
+
+enum { MAX_KERNELS = 1024, FEW_CTAS = 3 };
+
+extern const struct dg_backend dg_sm90_backend;
+static struct dg_sm90_grouped_kernel kernels[MAX_KERNELS];
+static int num_kernels, num_tried;
+
+static dg_status collect(void *user, const struct dg_sm90_grouped_kernel *kernel)
+{
+    if (num_kernels == MAX_KERNELS)
+        return dg_fail(DG_INTERNAL, "more than %d kernels", MAX_KERNELS);
+    kernels[num_kernels++] = *kernel;
+    return DG_OK;
+}
+
+// A problem that this kernel can run, whatever the planner would choose.
+static void draw_for(const struct dg_sm90_kernel *kernel, uint64_t seed, struct random_grouped *r)
+{
+    struct dg_problem *p = &r->problem;
+    do
+        random_grouped_begin(r, seed += 1000000, MAX_WORK / 8);
+    while (r->kind == DG_KIND_K_GROUPED && (kernel->sfb_block_n != 1 || kernel->sf_packed));
+    p->d_type = kernel->d_fp32 ? DG_F32 : DG_BF16;
+    p->sf_type = kernel->sf_packed ? DG_UE8M0X4 : DG_F32;
+    p->sfb_block_n = kernel->sfb_block_n;
+    p->sfa_major = kernel->scales_tma ? DG_MN_MAJOR : DG_K_MAJOR;
+    p->sfb_major = kernel->scales_tma && p->sfb_block_n == 1 ? DG_MN_MAJOR : DG_K_MAJOR;
+    r->has_padded_scales = true;
+    random_grouped_fill(r);
+}
+
+// The tuning table is how a plan is forced upon a call; here the context's plan is made by hand.
+static struct dg_sm90_config forced;
+
+static dg_status plan_forced(const struct dg_problem *problem, const struct dg_device *device,
+                             struct dg_plan *plan)
+{
+    DG_TRY(dg_sm90_grouped_plan(problem, device, plan));
+    plan->sm90 = forced;
+    plan->num_ctas = FEW_CTAS;
+    plan->band = 2;
+    return DG_OK;
+}
+
+static bool try_kernel(struct lane *lane, const struct dg_sm90_grouped_kernel *kernel,
+                       uint64_t seed)
+{
+    struct random_grouped r;
+    struct placed at;
+    forced = kernel->tile.config;
+    draw_for(&kernel->tile, seed, &r);
+    bool is_right = place(lane, &r, &at) && call(lane, &r, &at) && judge(lane, &r, &at);
+    random_grouped_free(&r);
+    if (!is_right) {
+        const size_t length = strlen(lane->failure);
+        dg_sm90_grouped_text(kernel, lane->failure + length, sizeof lane->failure - length);
+    }
+    return is_right;
+}
+
+static void test_every_kernel(void)
+{
+    struct dg_backend forcing = dg_sm90_backend;
+    const struct dg_context_options options = DG_CONTEXT_OPTIONS;
+    struct lane lane = {.failure = ""};
+    dg_context *context = NULL;
+    CHECK(dg_sm90_grouped_enumerate(collect, NULL) == DG_OK, "%s", dg_last_error());
+    forcing.plan = plan_forced;
+    CHECK(dg_context_open(&context, &forcing, &options) == DG_OK, "%s", dg_last_error());
+    bool is_right = lane_open(&lane, context);
+    lane.is_aligned = true;
+    num_tried = harness_scaled(num_kernels);
+    for (int i = 0; i < num_tried && is_right; i++)
+        for (uint64_t seed = 1; seed <= 3 && is_right; seed++)
+            is_right =
+                try_kernel(&lane, &kernels[i * num_kernels / num_tried], 10 * (uint64_t)i + seed);
+    printf("# %d kernels\n", num_tried);
+    lane_close(&lane);
+    dg_context_destroy(context);
+    CHECK(is_right, "%s", lane.failure);
+}
+
 int main(int argc, char **argv)
 {
     need_gpu();
     count = argc > 1 ? atoll(argv[1]) : harness_scaled(COUNT);
     first_seed = argc > 2 ? atoll(argv[2]) : 1;
     RUN(test_random_problems);
+    if (argc == 1) {
+        RUN(test_replays_of_a_graph);
+        RUN(test_every_kernel);
+    }
     return harness_end();
 }
