@@ -40,6 +40,24 @@ static const struct family {
     {"fp8_gemm_tt m=128 n=256 k=257 out=fp32", 0},
     {"fp8_gemm_nn m=100 n=300 k=400 sfb=1 sf=ue8m0", 0},
     {"fp8_gemm_nt m=50 n=70 k=131 lda=135 ldb=133", 0},
+    // groups: by index, by ends, by counts, along k; whole and partial tiles, scales of either kind
+    {"fp8_m_grouped_contiguous groups=3 m=700 n=264 k=400 rows=200 sfa_layout=mn", 2},
+    {"fp8_m_grouped_contiguous groups=5 m=400 n=136 k=272 rows=uniform:0-2 align=1 "
+     "expected_m=40",
+     3},
+    {"fp8_m_grouped_contiguous groups=4 m=512 n=200 k=384 rows=zipf layout=ends out=fp32 "
+     "c=inplace sfa_layout=mn",
+     2},
+    {"fp8_m_grouped_contiguous_nn groups=2 m=130 n=72 k=144 rows=60 c=separate", 0},
+    {"fp8_m_grouped_masked groups=4 max_m=300 n=264 k=384 rows=hot expected_m=70 sfa_layout=mn", 2},
+    {"fp8_m_grouped_masked groups=7 max_m=40 n=99 k=130 rows=uniform:0-1 expected_m=20 lda=144 "
+     "ldb=144 sfb=1",
+     0},
+    {"fp8_m_grouped_masked groups=3 max_m=64 n=72 k=1040 rows=20 sf=ue8m0 sfa_layout=mn", 1},
+    {"fp8_k_grouped groups=3 m=200 n=300 k=704 rows=zipf c=inplace sfa_layout=mn sfb_layout=mn", 2},
+    {"fp8_k_grouped groups=4 m=77 n=99 k=512 rows=96 out=bf16", 0},
+    {"fp8_k_grouped_tn groups=3 m=132 n=100 k=640 rows=uniform:0.5-1.5 expected_m=160 c=separate",
+     3},
     // nothing to multiply
     {"fp8_gemm_nt m=40 n=50 k=0 c=separate", 0},
     {"fp8_gemm_nt m=40 n=50 k=0 out=fp32 ldd=60", 0},
