@@ -140,7 +140,7 @@ static const struct {
 } refused[] = {
     {MASKED, spoil_groups_of_a, "a.values has 2 groups, but b.values has 3"},
     {INDEX, spoil_k, "k = 255"},
-    {INDEX, spoil_d_rows, "d has shape 41 x 24"},
+    {INDEX, spoil_d_rows, "d.shape = [41, 24]: must be [40, 24]"},
     {MASKED, spoil_d_groups, "d.shape[0] = 2: must be 3"},
     {MASKED, spoil_d_overlap, "d.stride[0] = 959: groups of an output must not overlap"},
     {ENDS, spoil_rank, "b.values.rank = 2: must be 3"},
