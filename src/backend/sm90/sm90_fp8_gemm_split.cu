@@ -343,7 +343,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         dg_prefetch_tensormap(&maps.d);
     }
     init_barriers(smem, rank, work.rows);
-    dg_griddepcontrol_launch_dependents();
+    if (args.units_m == 1) // else CTAs that share B should lie side by side, as they do when all start at once
+        dg_griddepcontrol_launch_dependents();
     if (warp >= 4 * MATH_GROUPS) {
         DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
         if (warp >= 4 * MATH_GROUPS + 2) {
