@@ -2,6 +2,7 @@
 // bench_gpu.c - benchmarks on a GPU: one row for each problem, set against the floor, cuBLASLt timed in
 // the same run, and DeepGEMM through cuBLASLt's time beside it on another day.
 #include "bench_gpu.h"
+#include "grouped.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -167,9 +168,11 @@ static void summary_json(const struct summary *summary)
 
 double bench_gpu_floor_us(const struct bench_gpu *all, const struct dg_problem *problem)
 {
-    const double memory = cli_bytes(problem) / (1e3 * copy_share * all->device.memory_gbs);
-    const double compute = cli_operations(problem) / (1e6 * sm_tflops * all->device.all_sms);
-    return fmax(memory, compute);
+    const double bytes_per_us = 1e3 * copy_share * all->device.memory_gbs;
+    const double operations_per_us = 1e6 * sm_tflops * all->device.all_sms;
+    if (problem->groups) // of each group by itself
+        return cli_grouped_us(problem, bytes_per_us, operations_per_us);
+    return fmax(cli_bytes(problem) / bytes_per_us, cli_operations(problem) / operations_per_us);
 }
 
 static void add_row(const struct bench_gpu *all, const struct dg_problem *problem,

@@ -392,31 +392,37 @@ dg_status cli_grouped_call(dg_context *context, const struct dg_problem *problem
                                   stream);
 }
 
+// What a group of this size takes: its products, its operands and D once.
+static void group_work(const struct dg_problem *p, int64_t size, double *operations, double *bytes)
+{
+    const double element = (double)dg_type_bytes(p->d_type) * (p->c_mode == DG_C_NONE ? 1 : 2);
+    const double n = (double)p->n, rows = (double)(is_k_grouped(p) ? p->m : size);
+    const double k = (double)(is_k_grouped(p) ? size : p->k);
+    *operations = 2 * rows * n * k;
+    *bytes = size == 0 ? 0
+                       : (rows + n) * k + 4 * ceil(k / 128) * (rows + ceil(n / p->sfb_block_n)) +
+                             rows * n * element;
+}
+
 double cli_grouped_operations(const struct dg_problem *p)
+{
+    return cli_grouped_us(p, INFINITY, 1);
+}
+
+double cli_grouped_bytes(const struct dg_problem *p)
+{
+    return cli_grouped_us(p, 1, INFINITY);
+}
+
+double cli_grouped_us(const struct dg_problem *p, double bytes_per_us, double operations_per_us)
 {
     double sum = 0;
     struct cli_group *groups = cli_groups(p);
-    for (int64_t g = 0; groups && g < p->groups; g++)
-        sum += (double)groups[g].size;
-    free(groups);
-    return 2.0 * sum * (double)p->n * (double)(is_k_grouped(p) ? p->m : p->k);
-}
-
-// Each group's operands once, and D of the rows that groups own.
-double cli_grouped_bytes(const struct dg_problem *p)
-{
-    const double element = (double)dg_type_bytes(p->d_type) * (p->c_mode == DG_C_NONE ? 1 : 2);
-    const double n = (double)p->n, m = (double)p->m;
-    double bytes = 0;
-    struct cli_group *groups = cli_groups(p);
     for (int64_t g = 0; groups && g < p->groups; g++) {
-        const double size = (double)groups[g].size;
-        const double rows = is_k_grouped(p) ? m : size, k = is_k_grouped(p) ? size : (double)p->k;
-        if (size == 0)
-            continue;
-        bytes += (rows + n) * k + 4 * ceil(k / 128) * (rows + ceil(n / p->sfb_block_n));
-        bytes += rows * n * element;
+        double operations, bytes;
+        group_work(p, groups[g].size, &operations, &bytes);
+        sum += fmax(bytes / bytes_per_us, operations / operations_per_us);
     }
     free(groups);
-    return bytes;
+    return sum;
 }

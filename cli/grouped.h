@@ -42,6 +42,9 @@ dg_status cli_grouped_call(dg_context *context, const struct dg_problem *problem
                            const struct dg_gemm_options *options, void *stream);
 double cli_grouped_operations(const struct dg_problem *problem);
 double cli_grouped_bytes(const struct dg_problem *problem);
+// The sum over the groups of the longer of their bytes and their operations.
+double cli_grouped_us(const struct dg_problem *problem, double bytes_per_us,
+                      double operations_per_us);
 dg_status cli_grouped_check(const struct cli_data *data, dg_context *oracle, double max_products,
                             struct cli_check *check);
 
