@@ -190,7 +190,7 @@ class NumpyArrays:
         return self.np.where(condition, x, y)
 
 
-_made = {}
+_made: dict = {}
 
 
 def arrays_of(name, x):

@@ -42,7 +42,7 @@ _INTERPRETER = {  # member: function of the stable ABI
 }
 
 _bridge = _Bridge()
-_kept = []  # what _bridge points to
+_kept: list = []  # what _bridge points to
 
 
 INDEX, ENDS, MASKED = lib.GROUP_INDEX, lib.GROUP_ENDS, 2  # kinds of grouped calls

@@ -14,7 +14,7 @@ from . import _tensor
 from ._tensor import CPU
 
 LIMIT = 4096  # calls that are remembered
-_calls = {}
+_calls: dict = {}
 _pack_address = struct.Struct("P").pack_into
 _A, _B, _D = 0, lib.SCALED_BYTES, 2 * lib.SCALED_BYTES  # places of the structs
 _LAYOUT = _D + lib.TENSOR_BYTES

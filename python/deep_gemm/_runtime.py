@@ -18,9 +18,9 @@ from . import _tensor
 from ._library import fail
 from ._tensor import CPU
 
-_contexts = {}
+_contexts: dict = {}
 _lock = threading.Lock()
-_on_reset = []  # called when all contexts are forgotten
+_on_reset: list = []  # called when all contexts are forgotten
 
 
 class _Settings:
@@ -73,7 +73,7 @@ def context(device, num_sms=0):
     return handle
 
 
-_workspace_bytes = {}
+_workspace_bytes: dict = {}
 
 
 def workspace(device, line):

@@ -46,7 +46,7 @@ _BY_TYPESTR = {  # of arrays without a dtype
 }
 
 torch = None  # the module, once somebody has imported it
-TORCH_TYPES = {}
+TORCH_TYPES: dict = {}
 
 
 class View:

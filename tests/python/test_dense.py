@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 # test_dense.py - deep_gemm's dense FP8 functions against float64 products of the dequantised
 # values: every name, layout, recipe, output and spelling of the arguments.
+import sys
+
 import numpy as np
 
 from common import BRIDGE, KITS, TORCH, Operand, Output, assert_close, deep_gemm, main, need_torch
@@ -132,8 +134,10 @@ def test_packed_power_of_two_scales_give_the_bits_of_unpacked_ones():
         deep_gemm.fp8_gemm_nt(a.pair(kit), b.pair(kit), plain.tensor, None, (1, 1, 128))
         pack = deep_gemm.get_mn_major_tma_aligned_packed_ue8m0_tensor
         (x, sx), (y, sy) = a.pair(kit), b.pair(kit)
-        deep_gemm.fp8_gemm_nt((x, pack(sx)), (y, pack(sy)), packed.tensor, None, (1, 1, 128))
-        assert (plain.snapshot() == packed.snapshot()).all()
+        for recipe in ((1, 1, 128), None):  # packed ones are known to be one per row
+            deep_gemm.fp8_gemm_nt((x, pack(sx)), (y, pack(sy)), packed.tensor, None, recipe)
+            assert (plain.snapshot() == packed.snapshot()).all()
+            packed.fill(np.zeros((m, n)))
 
 
 def test_sizes_of_zero_do_what_the_contract_says():
@@ -222,6 +226,19 @@ def test_the_short_way_and_the_long_way_give_the_same_bits():
     parameter = torch.nn.Parameter(right[0])
     deep_gemm.fp8_gemm_nt(left, (parameter, right[1]), short.tensor)
     assert _fast.gemm_nt(_fast.address, (left, (parameter, right[1]), short.tensor), 128) == 0
+
+
+def test_the_short_way_keeps_no_references():
+    need_torch()
+    a, b = Operand((16, 256)).pair(TORCH), Operand((24, 256), 128).pair(TORCH)
+    d = torch.empty(16, 24, device=a[0].device)
+    objects = a + b + (a, b, d, torch.Tensor, tuple)
+    deep_gemm.fp8_gemm_nt(a, b, d)
+    before = [sys.getrefcount(each) for each in objects]
+    for _ in range(1000):
+        deep_gemm.fp8_gemm_nt(a, b, d)
+    after = [sys.getrefcount(each) for each in objects]
+    assert all(abs(new - old) < 100 for old, new in zip(before, after)), (before, after)
 
 
 def test_the_short_way_declines_what_it_does_not_know():

@@ -275,15 +275,20 @@ def test_import_then_fork_works_in_every_child():
 import os, sys, numpy as np, deep_gemm
 if %r:
     import torch
+    torch.set_num_threads(1)  # its own threads do not survive a fork
 def child(number):
-    a, d = np.full((4, 128), 0x38, np.uint8), np.zeros((4, 4), np.float32)
-    s, t = np.ones((4, 1), np.float32), np.ones((1, 1), np.float32)
-    if %r == "cuda":
-        torch.cuda.set_device(number %% torch.cuda.device_count())
-        a, s, t, d = (torch.from_numpy(each).cuda() for each in (a, s, t, d))
+    a, d = np.full((384, 512), 0x38, np.uint8), np.zeros((384, 384), np.float32)
+    s, t = np.ones((384, 4), np.float32), np.ones((3, 4), np.float32)
+    if "torch" in sys.modules:
+        device = %r
+        if device == "cuda":
+            torch.cuda.set_device(number %% torch.cuda.device_count())
+        a, s, t, d = (torch.from_numpy(each).to(device) for each in (a, s, t, d))
         a = a.view(torch.float8_e4m3fn)
-    deep_gemm.fp8_gemm_nt((a, s), (a, t), d)
-    assert (d == 128).all()
+    for _ in range(3):
+        d[:] = 0
+        deep_gemm.fp8_gemm_nt((a, s), (a, t), d)
+        assert (d == 512).all()
 if len(sys.argv) > 1:
     child(0)  # a parent that has already multiplied
 for number in range(8):
