@@ -48,10 +48,33 @@ static struct tiles tiles_for(int32_t sfb_block_n)
     return (struct tiles){tiles_1d2d, sizeof tiles_1d2d / sizeof *tiles_1d2d};
 }
 
-// The widest tiles leave the scale warps too few registers; the split kernel has no use for TMA there.
-static int fits_scales(const struct dg_sm90_config *tile, int scales_tma)
+// FP32 output, packed scales, and scales that TMA does not read have no more tiles than these: kernels are few,
+// and the predicted times 1 to 2 % longer.
+static const struct {
+    int32_t block_m, block_n, split;
+} tiles_of_all[] = {
+    {256, 128, 0}, {128, 192, 0}, {128, 128, 0}, {128, 96, 0}, {64, 112, 0},
+    {64, 64, 1},   {64, 64, 2},   {64, 32, 2},   {64, 16, 3},
+};
+
+static int is_of_all(const struct dg_sm90_config *c)
 {
-    return scales_tma ? !tile->split : tile->block_n <= 192;
+    for (size_t i = 0; i < sizeof tiles_of_all / sizeof *tiles_of_all; i++)
+        if (c->block_m == tiles_of_all[i].block_m && c->block_n == tiles_of_all[i].block_n &&
+            c->split == tiles_of_all[i].split)
+            return c->cluster_n == 1;
+    return 0;
+}
+
+// Is there such a kernel?  The widest tiles leave the scale warps too few registers; the split kernel has no use
+// for TMA there.
+static int exists(const struct dg_sm90_kernel *kernel)
+{
+    const struct dg_sm90_config *c = &kernel->config;
+    if (kernel->scales_tma ? c->split : c->block_n > 192)
+        return 0;
+    const int is_usual = !kernel->sf_packed && !kernel->d_fp32 && (kernel->scales_tma || c->split);
+    return kernel->sfb_block_n == 1 || is_usual || is_of_all(c);
 }
 
 static int scales_by_tma(const struct dg_problem *p)
@@ -67,7 +90,7 @@ dg_status dg_sm90_enumerate(dg_sm90_visit visit, void *user)
             for (int variant = 0; variant < 8; variant++) {
                 const struct dg_sm90_kernel kernel = {tiles.list[i], sfb, variant & 1,
                                                       variant >> 1 & 1, variant >> 2};
-                if (fits_scales(&kernel.config, kernel.scales_tma))
+                if (exists(&kernel))
                     DG_TRY(visit(user, &kernel));
             }
     }
@@ -100,14 +123,29 @@ static dg_status check_sizes(const struct dg_problem *p)
     return DG_OK;
 }
 
+static struct dg_sm90_kernel kernel_with(const struct dg_problem *problem,
+                                         const struct dg_sm90_config *tile)
+{
+    const struct dg_sm90_kernel kernel = {
+        .config = *tile,
+        .sfb_block_n = problem->sfb_block_n,
+        .sf_packed = problem->sf_type == DG_UE8M0X4,
+        .d_fp32 = problem->d_type == DG_F32,
+        .scales_tma = !tile->split && scales_by_tma(problem),
+    };
+    return kernel;
+}
+
 static int is_usable(const struct dg_sm90_config *tile, const struct dg_problem *problem,
                      const struct dg_device *device)
 {
+    const struct dg_sm90_kernel kernel = kernel_with(problem, tile);
+    if (!exists(&kernel))
+        return 0;
     if (tile->split)
         return dg_sm90_grid_of(tile, problem, device).waves == 1 &&
                (!problem->invariant || dg_sm90_parts(tile) == 1);
-    return tile->cluster_m * tile->cluster_n <= device->num_sms &&
-           fits_scales(tile, scales_by_tma(problem));
+    return tile->cluster_m * tile->cluster_n <= device->num_sms;
 }
 
 static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem *problem,
@@ -174,14 +212,7 @@ dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_de
 struct dg_sm90_kernel dg_sm90_kernel_of(const struct dg_problem *problem,
                                         const struct dg_plan *plan)
 {
-    const struct dg_sm90_kernel kernel = {
-        .config = plan->sm90,
-        .sfb_block_n = problem->sfb_block_n,
-        .sf_packed = problem->sf_type == DG_UE8M0X4,
-        .d_fp32 = problem->d_type == DG_F32,
-        .scales_tma = !plan->sm90.split && scales_by_tma(problem),
-    };
-    return kernel;
+    return kernel_with(problem, &plan->sm90);
 }
 
 __attribute__((format(printf, 4, 5))) static void tell(dg_fact_callback callback, void *user,
