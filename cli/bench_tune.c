@@ -87,15 +87,28 @@ static dg_status find_choice(struct trial *trial)
     return status;
 }
 
+// One that cannot be compiled is left out, unless it is the choice.
+static dg_status prepare_candidate(struct trial *trial, int i)
+{
+    DG_TRY(use_candidate(trial, &trial->list[i]));
+    const dg_status status = bench_entry_prepare(&trial->entry);
+    if (status == DG_OK || i == trial->choice)
+        return status;
+    trial->list[i].is_out = true;
+    cli_error(trial->entry.all->bench->command, CLI_FAILED, "%s: left out: %s",
+              trial->list[i].name, dg_last_error());
+    return DG_OK;
+}
+
 // Compiles all before any is captured, so that the largest workspace is there for each of them.
 static dg_status record(struct trial *trial)
 {
     const struct cli_gpu *gpu = &trial->entry.all->gpu;
+    for (int i = 0; i < trial->count; i++)
+        DG_TRY(prepare_candidate(trial, i));
     for (int i = 0; i < trial->count; i++) {
-        DG_TRY(use_candidate(trial, &trial->list[i]));
-        DG_TRY(bench_entry_prepare(&trial->entry));
-    }
-    for (int i = 0; i < trial->count; i++) {
+        if (trial->list[i].is_out)
+            continue;
         DG_TRY(use_candidate(trial, &trial->list[i]));
         DG_TRY(cli_gpu_record(gpu, bench_entry_launch, &trial->entry, trial->entry.num_launches,
                               &trial->list[i].graph));
