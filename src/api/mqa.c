@@ -247,6 +247,9 @@ static dg_status check_schedule(const dg_context *context, const struct dg_tenso
                                 struct dg_mqa_paged *paged)
 {
     const int32_t num_sms = dg_context_num_sms(context);
+    if (!schedule)
+        return dg_fail(DG_INVALID_ARGUMENT, "schedule is NULL: a GPU needs that of "
+                                            "dg_paged_mqa_logits_metadata() for the same lengths");
     DG_TRY(check_tensor("schedule", schedule, DG_TYPE_BIT(DG_I32), 2, 2));
     DG_TRY(check_size("schedule", schedule, 1, 2, "a sequence and a chunk"));
     DG_TRY(check_dense("schedule", schedule));

@@ -293,9 +293,10 @@ static void test_contexts_of_a_million_tokens(void)
 
 // ---- schedules that do not fit ----------------------------------------------------------------------
 
-static void small(struct random_mqa *r, int is_paged)
+static void small(struct random_mqa *r, int is_paged, enum mqa_ranges ranges)
 {
     memset(r, 0, sizeof *r);
+    r->ranges = ranges;
     r->seed = r->state = 1;
     r->is_paged = is_paged;
     r->heads = 32, r->depth = 64, r->num_kv = r->columns = 300, r->rows = 6;
@@ -318,7 +319,7 @@ static void test_foreign_schedules_give_nan(void)
     struct lane lane;
     struct random_mqa r;
     struct mqa_on_device at;
-    small(&r, 1);
+    small(&r, 1, MQA_RANDOM);
     const bool is_put = lane_open(&lane, NULL) &&
                         dg_context_set_num_sms(lane.context, 132) == DG_OK &&
                         mqa_put(&lane, &r, &at);
@@ -339,6 +340,123 @@ static void test_foreign_schedules_give_nan(void)
     CHECK(is_nan && !damage, "%s", damage ? damage : "not all is NaN");
 }
 
+// ---- what DG_MQA_CHECK and the number of SMs refuse -----------------------------------------------------
+
+static bool refuses(struct lane *lane, const struct random_mqa *r, const struct mqa_on_device *at,
+                    const char *text)
+{
+    const struct dg_tensor schedule = mqa_schedule(r, at->base[MQA_SCHEDULE]);
+    const dg_status status =
+        mqa_call_paged(r, lane->context, at->base, &schedule, lane->gpu.stream);
+    return (status == DG_INVALID_ARGUMENT && strstr(dg_last_error(), text)) ||
+           lane_fail(lane, "status %d, `%s` instead of `%s`", (int)status, dg_last_error(), text);
+}
+
+static bool put_again(struct lane *lane, struct random_mqa *r, const struct mqa_on_device *at,
+                      int i)
+{
+    return lane_copy_in(lane, at->memory[i], r->buffer[i].memory,
+                        RANDOM_PROBLEM_TOTAL(r->buffer[i]));
+}
+
+// One entry is wrong for the length of a call.
+static bool refuses_entry(struct lane *lane, struct random_mqa *r, const struct mqa_on_device *at,
+                          int buffer, int64_t entry, int32_t wrong, const char *text)
+{
+    int32_t *list = random_data(&r->buffer[buffer]);
+    const int32_t right = list[entry];
+    list[entry] = wrong;
+    const bool is_refused = put_again(lane, r, at, buffer) && refuses(lane, r, at, text);
+    list[entry] = right;
+    return put_again(lane, r, at, buffer) && is_refused;
+}
+
+static bool refuses_while_capturing(struct lane *lane, const struct random_mqa *r,
+                                    const struct mqa_on_device *at)
+{
+    CUgraph graph = NULL;
+    const struct dg_cuda *cuda = lane->gpu.cuda;
+    if (cuda->cuStreamBeginCapture(lane->gpu.stream, CU_STREAM_CAPTURE_MODE_RELAXED) !=
+        CUDA_SUCCESS)
+        return lane_fail(lane, "no capture");
+    const bool is_refused = refuses(lane, r, at, "must not be capturing");
+    cuda->cuStreamEndCapture(lane->gpu.stream, &graph);
+    if (graph)
+        cuda->cuGraphDestroy(graph);
+    return is_refused;
+}
+
+static bool check_refusals(struct lane *lane, struct random_mqa *r, struct mqa_on_device *at)
+{
+    if (dg_context_set_num_sms(lane->context, 132) != DG_OK || !mqa_put(lane, r, at) ||
+        !mqa_call(lane, r, at) || !mqa_get(lane, r, at, MQA_SCHEDULE))
+        return lane_fail(lane, "%s", dg_last_error());
+    const bool is_refused =
+        refuses_entry(lane, r, at, MQA_ENDS, r->max_pages, (int32_t)r->num_pages,
+                      "block_table[1][0] = 30: must be a page from 0 to 29") &&
+        refuses_entry(lane, r, at, MQA_ENDS, 0, -1, "block_table[0][0] = -1") &&
+        refuses_entry(lane, r, at, MQA_SCHEDULE, 265, 131,
+                      "schedule[132] = 3, 131: was not made for 3 sequences and 132 SMs") &&
+        refuses_entry(lane, r, at, MQA_SCHEDULE, 0, 1, "schedule[0] = 1, 0: with these lengths") &&
+        refuses_while_capturing(lane, r, at) && mqa_call(lane, r, at) &&
+        dg_context_set_num_sms(lane->context, 131) == DG_OK;
+    return is_refused &&
+           refuses(lane, r, at, "schedule.shape[0] = 133: must be 132, one more than");
+}
+
+static void test_checks_name_what_is_wrong(void)
+{
+    struct lane lane;
+    struct random_mqa r;
+    struct mqa_on_device at;
+    small(&r, 1, MQA_CAUSAL);
+    r.flags = DG_MQA_CHECK;
+    const bool is_right = lane_open(&lane, NULL) && check_refusals(&lane, &r, &at);
+    random_mqa_free(&r);
+    lane_close(&lane);
+    CHECK(is_right, "%s", lane.failure);
+}
+
+// ---- a schedule whose rows are nonsense ---------------------------------------------------------------
+
+// Only its last row is right: the logits are not, but nothing else is touched.
+static bool try_nonsense(struct lane *lane, int64_t index)
+{
+    struct random_mqa r;
+    struct mqa_on_device at = {.base = {NULL}};
+    uint64_t state = (uint64_t)index * 2 + 1;
+    draw(&r, 50000 + (uint64_t)index);
+    r.is_paged = 1;
+    r.flags &= DG_MQA_CLEAN;
+    r.rows = (int64_t)r.batch * r.next_n;
+    r.num_workers = 132;
+    r.ranges = MQA_WILD;
+    lane->used = 0;
+    random_mqa_make(&r);
+    int32_t *rows = random_data(&r.buffer[MQA_SCHEDULE]);
+    for (int i = 0; i < 264; i++)
+        rows[i] = random_next(&state) % 3 ? (int32_t)random_range(&state, -2, 12)
+                                          : (int32_t)random_next(&state);
+    rows[264] = r.batch, rows[265] = 132;
+    bool is_right = dg_context_set_num_sms(lane->context, 132) == DG_OK && mqa_put(lane, &r, &at);
+    const struct dg_tensor schedule = mqa_schedule(&r, at.base[MQA_SCHEDULE]);
+    is_right = is_right &&
+               mqa_call_paged(&r, lane->context, at.base, &schedule, lane->gpu.stream) == DG_OK;
+    for (int i = 0; i < MQA_BUFFERS && is_right; i++)
+        is_right = mqa_get(lane, &r, &at, i);
+    const char *damage = is_right ? mqa_damage(&r) : NULL;
+    if (!is_right || damage)
+        is_right = lane_fail(lane, "%s: %s", r.line, damage ? damage : dg_last_error());
+    random_mqa_free(&r);
+    return is_right;
+}
+
+static void test_nonsense_in_schedules_stays_inside(void)
+{
+    const int64_t tried = harness_scaled(40), right = crowd_run(try_nonsense, tried, 1, NULL);
+    CHECK(right == tried, "%lld of %lld problems are right", (long long)right, (long long)tried);
+}
+
 int main(int argc, char **argv)
 {
     need_gpu();
@@ -350,5 +468,7 @@ int main(int argc, char **argv)
     RUN(test_graphs_whose_lengths_change);
     RUN(test_contexts_of_a_million_tokens);
     RUN(test_foreign_schedules_give_nan);
+    RUN(test_checks_name_what_is_wrong);
+    RUN(test_nonsense_in_schedules_stays_inside);
     return harness_end();
 }

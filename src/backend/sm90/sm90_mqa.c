@@ -91,16 +91,6 @@ static dg_status check_pointers(const struct dg_sm90_state *state, const struct 
     return DG_OK;
 }
 
-static dg_status check_schedule(int32_t num_sms, const struct dg_mqa_args *args)
-{
-    if (!args->is_paged || args->paged.schedule)
-        return DG_OK;
-    return dg_fail(
-        DG_INVALID_ARGUMENT,
-        "schedule is NULL: a GPU needs that of dg_paged_mqa_logits_metadata() for %d SMs",
-        (int)num_sms);
-}
-
 // ---- descriptors ------------------------------------------------------------------------------------
 
 static CUtensorMapSwizzle swizzle_of(int32_t depth)
@@ -313,7 +303,6 @@ dg_status dg_sm90_mqa_logits(void *user, int32_t num_sms, const struct dg_mqa_ar
     struct dg_sm90_state *state = user;
     struct dg_cuda_scope scope;
     DG_TRY(check_sizes(args));
-    DG_TRY(check_schedule(num_sms, args));
     DG_TRY(check_pointers(state, args));
     DG_TRY(dg_cuda_enter(&state->context, &scope));
     const dg_status status =
