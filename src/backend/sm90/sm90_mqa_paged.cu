@@ -12,7 +12,7 @@
 //     math groups    wait  full[s]     products, weighted sums, stores              -> empty[s]
 //
 // The math groups take turns at the stages.  A page of 64 keys and its scales follow one another, and come as
-// one box of rows of DG_DEPTH bytes (args.is_merged).
+// one box of rows of DG_DEPTH bytes (args.merged_rows).
 //
 // Nothing in schedule, lengths or table is trusted: sequences and chunks are cut to what there is, and a page
 // outside of the cache is outside of its tensor map, which reads zeros.
@@ -137,11 +137,12 @@ DG_DEVICE void load_stage(const struct dg_sm90_mqa_args *args, const struct dg_s
     const u32 keys = smem + slot.index * STAGE_BYTES, page_keys = min(args->page_size, (int)STAGE_KEYS);
     dg_mbarrier_wait(smem + EMPTY_AT + slot.index * 8, slot.parity ^ 1);
     if (lane == 0)
-        dg_mbarrier_arrive_expect_tx(full, KEY_BYTES + STAGE_KEYS * 4);
+        dg_mbarrier_arrive_expect_tx(full, args->merged_rows ? args->merged_rows * DG_DEPTH
+                                                              : KEY_BYTES + STAGE_KEYS * 4);
     __syncwarp();
     if (lane * page_keys < STAGE_KEYS) {
         dg_tma_load_3d(keys + lane * page_keys * DG_DEPTH, &maps->kv, full, 0, first_key, page);
-        if (!args->is_merged)
+        if (!args->merged_rows)
             dg_tma_load_2d(keys + KEY_BYTES + lane * max(page_keys * 4, 128), &maps->scales, full, first_key, page);
     }
 }
@@ -275,7 +276,7 @@ DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, u32 scale_at, struct 
 DG_DEVICE u32 scale_in_slot(const struct dg_sm90_mqa_args *args, u32 key)
 {
     const u32 page_keys = min(args->page_size, (int)STAGE_KEYS), merged = KEY_BYTES + key * 4;
-    if (args->is_merged)
+    if (args->merged_rows)
         return merged ^ (merged >> 7 & (DG_DEPTH / 16 - 1)) << 4;
     return KEY_BYTES + key / page_keys * max(page_keys * 4, 128) + key % page_keys * 4;
 }
@@ -359,6 +360,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
         if (is_valid)
-            work_all(&args, smem, warp);
+            work_all(&args, smem, warp / 4);
     }
 }
