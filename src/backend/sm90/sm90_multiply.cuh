@@ -35,11 +35,12 @@ enum {
     SCALE_AT = D_AT + DG_MATH_GROUPS * 4 * DG_D_BUFFERS * 2048,
     FULL_AT = SCALE_AT + DG_NUM_STAGES * SCALE_BYTES,
     EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
-    // A tile's columns have one scale of B for each 128-column block of B that they meet.  Where the scale changes
-    // depends on where the tile begins in its first block: at one of 128 / OFFSET_STEP places.  A choice at run time
-    // for each piece of OFFSET_STEP columns would cost a tenth of the time, a loop for each place much of the
-    // compiler's; so there is a loop for each GRAIN columns, and a choice for the few pieces that this leaves open.
-    GRAIN = OFFSET_STEP < 32 ? 32 : OFFSET_STEP,
+    // Where the scale of B changes in a tile depends on where the tile begins in its first 128-column block of B:
+    // at one of 128 / OFFSET_STEP places.  A choice at run time for each OFFSET_STEP columns would cost a tenth of
+    // the time, a loop for each place most of the compiler's; so there is a loop for each GRAIN columns, and the
+    // OFFSET_STEP columns before a change, which this leaves open, have a scale that is read for them.
+    GRAIN = OFFSET_STEP < 32 ? 2 * OFFSET_STEP : OFFSET_STEP,
+    OPEN_COUNT = GRAIN > OFFSET_STEP ? SFB_COUNT - 1 : 0,
 };
 
 // The first row of one of a math group's pieces.
@@ -69,29 +70,6 @@ DG_DEVICE void next_slot(struct slot *slot)
 
 // ---- multiplying ----
 
-// total += (sf_a * sf_b) * part where the tile begins `grain` + `shift` columns into a block of B; `grain` is a
-// constant, `shift` less than GRAIN.
-DG_DEVICE void promote(float *total, const float *part, const float *sfa, const float *sfb, int grain, int shift)
-{
-    float scale[2];
-#pragma unroll
-    for (int column = 0; column < DG_BLOCK_N; column += 8) {
-        if (column % OFFSET_STEP == 0) {
-            const int at = grain + column;
-            float b = sfb[0];
-#pragma unroll
-            for (int next = 1; next < SFB_COUNT; next++)
-                if (at >= next * 128 || (at + GRAIN - OFFSET_STEP >= next * 128 && at + shift >= next * 128))
-                    b = sfb[next];
-            scale[0] = sfa[0] * b;
-            scale[1] = sfa[1] * b;
-        }
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            total[column / 2 + i] = fmaf(scale[i / 2], part[column / 2 + i], total[column / 2 + i]);
-    }
-}
-
 // The same with a scale for each of this thread's columns, 8i + 2 * (lane % 4) and the next.
 DG_DEVICE void promote_columns(float *total, const float *part, const float *sfa, const float *sfb)
 {
@@ -115,11 +93,12 @@ DG_DEVICE void release_slot(u32 empty)
 
 // The scales of a k-block that one thread needs: A's for its two rows of each m64 piece, and B's.
 struct scales {
-    float a[HALVES][2], b[SFB_COUNT];
+    float a[HALVES][2], b[SFB_COUNT], open[OPEN_COUNT + 1];
 };
 
-// Reads B's scales of the tile's 128-column blocks, or of this thread's columns, which come in pairs.
-DG_DEVICE void read_scales_b(u32 at, int block, struct scales *scales)
+// Reads B's scales of the tile's 128-column blocks and of the columns that are open, or of this thread's columns,
+// which come in pairs.
+DG_DEVICE void read_scales_b(u32 at, int block, int shift, struct scales *scales)
 {
     at += SFA_BYTES + (DG_SFB_BLOCK_N == 1 ? threadIdx.x % 4 * 8 : (DG_SF_PACKED ? block / 4 : block) % 4 * 4);
 #pragma unroll
@@ -133,10 +112,13 @@ DG_DEVICE void read_scales_b(u32 at, int block, struct scales *scales)
             scales->b[i + 1] = scale_of(__float_as_uint(pair[1]), block);
         }
     }
+#pragma unroll
+    for (int i = 0; i < OPEN_COUNT; i++)
+        scales->open[i] = scale_of(dg_ld_shared(at + (i + shift) * 16), block);
 }
 
 // Waits for a slot and reads its scales, but leaves B's per-column ones, too many to keep, for later.
-DG_DEVICE void enter_slot(u32 smem, struct slot slot, int block, int halves, struct scales *scales)
+DG_DEVICE void enter_slot(u32 smem, struct slot slot, int block, int shift, int halves, struct scales *scales)
 {
     const u32 row = threadIdx.x / 128 * 64 + threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
     const u32 at = smem + SCALE_AT + slot.index * SCALE_BYTES;
@@ -146,7 +128,33 @@ DG_DEVICE void enter_slot(u32 smem, struct slot slot, int block, int halves, str
         scales->a[i / 2][i % 2] =
             scale_of(dg_ld_shared(at + row * 4 + i / 2 * (DG_MATH_GROUPS * 256) + i % 2 * 32), block);
     if (DG_SFB_BLOCK_N == 128)
-        read_scales_b(at, block, scales);
+        read_scales_b(at, block, shift, scales);
+}
+
+// total += (sf_a * sf_b) * part where the tile begins in the GRAIN columns from `grain` of a block of B, a constant.
+DG_DEVICE void promote(float *total, const float *part, const struct scales *scales, int half, int grain)
+{
+    float scale[2];
+#pragma unroll
+    for (int column = 0; column < DG_BLOCK_N; column += 8) {
+        if (column % OFFSET_STEP == 0) {
+            const int block = (grain + column) / 128, is_open = (grain + column + OFFSET_STEP) % 128 == 0;
+            float b = scales->b[0];
+#pragma unroll
+            for (int i = 1; i < SFB_COUNT; i++) // no index that the compiler could take for a variable
+                if (block == i)
+                    b = scales->b[i];
+#pragma unroll
+            for (int i = 0; i < OPEN_COUNT; i++)
+                if (is_open && block == i)
+                    b = scales->open[i];
+            scale[0] = scales->a[half][0] * b;
+            scale[1] = scales->a[half][1] * b;
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            total[column / 2 + i] = fmaf(scale[i / 2], part[column / 2 + i], total[column / 2 + i]);
+    }
 }
 
 // Starts the products of one m64 piece: four steps of 32 along k.
@@ -166,7 +174,7 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int grain, 
                              float (*total)[ACC])
 {
     struct scales now, next;
-    enter_slot(smem, *slot, 0, halves, &now);
+    enter_slot(smem, *slot, 0, shift, halves, &now);
 #pragma unroll 1
     for (int block = 0; block < num_blocks; block++, now = next) {
         const u32 a = smem + slot->index * A_BYTES + group * (64 * BLOCK_K);
@@ -178,17 +186,17 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int grain, 
             float part[ACC];
             start_products(part, a + half * (DG_MATH_GROUPS * 64 * BLOCK_K), b);
             if (half == 0 && DG_SFB_BLOCK_N == 1)
-                read_scales_b(scales, block, &now);
+                read_scales_b(scales, block, 0, &now);
             if (half == halves - 1) {
                 next_slot(slot);
                 if (block + 1 < num_blocks)
-                    enter_slot(smem, *slot, block + 1, halves, &next);
+                    enter_slot(smem, *slot, block + 1, shift, halves, &next);
             }
             dg_wgmma_wait(part);
             if (half == halves - 1)
                 release_slot(empty);
             if (DG_SFB_BLOCK_N == 128)
-                promote(total[half], part, now.a[half], now.b, grain, shift);
+                promote(total[half], part, &now, half, grain);
             else
                 promote_columns(total[half], part, now.a[half], now.b);
         }
@@ -198,10 +206,11 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int grain, 
 // The same for a tile whose first column is n0.
 DG_DEVICE void multiply_at(u32 smem, struct slot *slot, u32 group, int n0, int halves, int num_blocks, float (*total)[ACC])
 {
+    const int shift = n0 % GRAIN / OFFSET_STEP, place = n0 % 128 - n0 % GRAIN;
 #pragma unroll
-    for (int i = 0; i < 128 / GRAIN; i++)
-        if (GRAIN == 128 || n0 % 128 / GRAIN == i)
-            multiply_tile(smem, slot, group, i * GRAIN, GRAIN > OFFSET_STEP ? n0 % GRAIN : 0, halves, num_blocks, total);
+    for (int grain = 0; grain < 128; grain += GRAIN)
+        if (GRAIN == 128 || place == grain)
+            multiply_tile(smem, slot, group, grain, shift, halves, num_blocks, total);
 }
 
 // ---- barriers ----
