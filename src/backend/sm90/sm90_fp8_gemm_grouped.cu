@@ -40,16 +40,24 @@ DG_DEVICE void write_note(u32 smem, struct slot slot, const struct tile *tile)
     dg_st_shared_word(at + 16, tile->num_blocks);
 }
 
+// A reduction tells the compiler that all lanes have the same.  Loops and branches that hang on it, and the slot that
+// they lead to, are then the same too, so its addresses stay in uniform registers, and nothing comes between the
+// wgmma of a block.
+DG_DEVICE int read_word(u32 at)
+{
+    return __reduce_or_sync(~0u, dg_ld_shared(at));
+}
+
 // Waits for a tile's first slot.
 DG_DEVICE void read_note(u32 smem, struct slot slot, struct tile *tile)
 {
     const u32 at = smem + NOTES_AT + slot.index * NOTE_BYTES;
     dg_mbarrier_wait(smem + FULL_AT + slot.index * 8, slot.parity);
-    tile->group = dg_ld_shared(at);
-    tile->m0 = dg_ld_shared(at + 4);
-    tile->rows = dg_ld_shared(at + 8);
-    tile->n0 = dg_ld_shared(at + 12);
-    tile->num_blocks = dg_ld_shared(at + 16);
+    tile->group = read_word(at);
+    tile->m0 = read_word(at + 4);
+    tile->rows = read_word(at + 8);
+    tile->n0 = read_word(at + 12);
+    tile->num_blocks = read_word(at + 16);
 }
 
 // ---- loader warp ----
@@ -228,22 +236,21 @@ DG_DEVICE void run_math(const struct dg_sm90_gemm_args *args, const struct dg_sm
 {
     struct slot slot = {0, 0};
     struct tile tile;
-    for (;;) {
+    read_note(smem, slot, &tile);
+    while (tile.num_blocks >= 0) {
         float total[HALVES][ACC] = {};
-        read_note(smem, slot, &tile);
-        if (tile.num_blocks <= 0) {
+        if (tile.num_blocks > 0) {
+            multiply_live(smem, &slot, warp / 4, &tile, total);
+        } else {
             release_slot(smem + EMPTY_AT + slot.index * 8);
             next_slot(&slot);
+            if (args->c_mode != DG_SM90_C_NONE)
+                total_of_nothing(total);
         }
-        if (tile.num_blocks < 0)
-            break;
-        if (tile.num_blocks > 0)
-            multiply_live(smem, &slot, warp / 4, &tile, total);
-        else if (args->c_mode != DG_SM90_C_NONE)
-            total_of_nothing(total);
         store_live(total[0], args, groups, &maps->d, smem, warp, 0, &tile);
         if (HALVES == 2)
             store_live(total[HALVES - 1], args, groups, &maps->d, smem, warp, 1, &tile);
+        read_note(smem, slot, &tile);
     }
     dg_bulk_wait_group_read(0); // the buffers must outlive their stores
 }

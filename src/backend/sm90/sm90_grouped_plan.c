@@ -43,17 +43,6 @@ static struct tiles tiles_for(int32_t sfb_block_n)
     return (struct tiles){tiles_1d2d, sizeof tiles_1d2d / sizeof *tiles_1d2d};
 }
 
-// Scale warps leave the math groups fewer registers.
-static int fits_scales(const struct dg_sm90_config *tile, int32_t sfb_block_n, int scales_tma)
-{
-    return scales_tma || sfb_block_n == 1 || tile->block_m * tile->block_n < 256 * 128;
-}
-
-static int scales_by_tma(const struct dg_problem *p)
-{
-    return p->sfa_major == DG_MN_MAJOR && (p->sfb_block_n == 128 || p->sfb_major == DG_MN_MAJOR);
-}
-
 dg_status dg_sm90_grouped_enumerate(dg_sm90_grouped_visit visit, void *user)
 {
     for (int sfb = 128; sfb >= 1; sfb -= 127) {
@@ -62,8 +51,7 @@ dg_status dg_sm90_grouped_enumerate(dg_sm90_grouped_visit visit, void *user)
             for (int variant = 0; variant < 8; variant++) {
                 const struct dg_sm90_grouped_kernel kernel = {
                     {tiles.list[i], sfb, variant & 1, variant >> 1 & 1, variant >> 2}, 1};
-                if (fits_scales(&tiles.list[i], sfb, kernel.tile.scales_tma))
-                    DG_TRY(visit(user, &kernel));
+                DG_TRY(visit(user, &kernel));
             }
     }
     return DG_OK;
@@ -212,7 +200,7 @@ dg_status dg_sm90_grouped_plan(const struct dg_problem *problem, const struct dg
     for (int i = 0; i < tiles.count; i++) {
         const struct dg_sm90_config *tile = &tiles.list[i];
         const double us = cost(tile, problem, device);
-        if (us < least && fits_scales(tile, problem->sfb_block_n, scales_by_tma(problem)))
+        if (us < least)
             least = us, best = tile;
     }
     fill_plan(best, problem, device, "least predicted time", plan);
@@ -227,8 +215,6 @@ dg_status dg_sm90_grouped_plan_each(const struct dg_problem *problem,
     DG_TRY(check_sizes(problem));
     for (int i = 0; i < tiles.count; i++) {
         struct dg_plan plan = {.kernel = DG_KERNEL_NONE};
-        if (!fits_scales(&tiles.list[i], problem->sfb_block_n, scales_by_tma(problem)))
-            continue;
         fill_plan(&tiles.list[i], problem, device, "one", &plan);
         DG_TRY(visit(user, &plan));
     }
