@@ -95,8 +95,8 @@ static dg_status prepare_candidate(struct trial *trial, int i)
     if (status == DG_OK || i == trial->choice)
         return status;
     trial->list[i].is_out = true;
-    cli_error(trial->entry.all->bench->command, CLI_FAILED, "%s: left out: %s",
-              trial->list[i].name, dg_last_error());
+    cli_error(trial->entry.all->bench->command, CLI_FAILED, "%s: left out: %s", trial->list[i].name,
+              dg_last_error());
     return DG_OK;
 }
 
