@@ -70,10 +70,11 @@ static dg_status add_all(struct dg_strbuf *text)
     static const char *const files[] = {"bench/shapes/deepseek-v3-dense.txt",
                                         "bench/shapes/deepseek-v3-1d1d.txt",
                                         "bench/shapes/other-models-dense.txt"};
-    dg_strbuf_add(text,
-                  "# tile, cluster or division of k, CTAs / band of the plan for each device; written by "
-                  "test_sm90_plan --update\n#%-77s",
-                  " problem");
+    dg_strbuf_add(
+        text,
+        "# tile, cluster or division of k, CTAs / band of the plan for each device; written by "
+        "test_sm90_plan --update\n#%-77s",
+        " problem");
     for (int i = 0; i < NUM_DEVICES; i++)
         dg_strbuf_add(text, " | %19s", profiles[i]);
     dg_strbuf_add(text, "\n");

@@ -70,9 +70,10 @@ struct dg_sm90_grid dg_sm90_grid_of(const struct dg_sm90_config *c, const struct
 // What was fitted for a kernel.
 struct rates {
     double start_us, ghz;
-    double tensor, tensor_start;            // clocks for 32 elements of D and k-block, and for a k-block
-    double chain, chain_start, chain_least; // clocks for a column and k-block of a warpgroup's 64 rows, ...
-    double tile_start;                      // clocks from the last product of a tile to the next one's first
+    double tensor, tensor_start; // clocks for 32 elements of D and k-block, and for a k-block
+    double chain, chain_start,
+        chain_least;   // clocks for a column and k-block of a warpgroup's 64 rows, ...
+    double tile_start; // clocks from the last product of a tile to the next one's first
 };
 static const struct rates tiled_1d2d = {3.05, 1.532, 0.94, 131, 1.887, 141, 189, 668};
 static const struct rates tiled_1d1d = {3.26, 1.65, 1.6, 30, 4.2, 94, 255, 1160};
@@ -96,8 +97,8 @@ static double memory_us(const struct dg_problem *p, const struct dg_device *devi
 static double load_clocks(const struct dg_sm90_config *c, const struct dg_sm90_grid *grid,
                           const struct dg_device *device)
 {
-    const double bytes = 128.0 * ((double)grid->tile_rows / c->cluster_n +
-                                  (double)c->block_n / c->cluster_m);
+    const double bytes =
+        128.0 * ((double)grid->tile_rows / c->cluster_n + (double)c->block_n / c->cluster_m);
     const double busy = fmin(1, (double)grid->num_ctas / device->all_sms);
     return bytes * fmax(busy / L2_BYTES_PER_CLOCK, 1.0 / SM_BYTES_PER_CLOCK);
 }
