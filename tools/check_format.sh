@@ -5,7 +5,7 @@
 cd "$(dirname "$0")/.." || exit 1
 for tool in ${CLANG_FORMAT:-clang-format-14 clang-format}; do
     "$tool" --version 2>/dev/null | grep -q 'version 14\.' || continue
-    bad=$(find bench cli examples include src tests -name '*.[ch]' | sort | while read -r file; do
+    bad=$(find bench cli examples include python src tests -name '*.[ch]' | sort | while read -r file; do
         "$tool" "$file" | cmp -s - "$file" && continue
         [ "$1" != --fix ] || "$tool" -i "$file"
         echo "    $file"
