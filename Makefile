@@ -79,9 +79,10 @@ host-cost: $(HOST_COST)  ## on a GPU: where the host's time of a queued call goe
 update-plans: $(BUILD)/tests/unit/test_sm90_plan  ## golden plans anew, after a change to the planner
 	@$< --update
 SANITIZER ?= compute-sanitizer
-gpu-sanitize: $(BUILD)/tests/gpu/test_gpu_families  ## one problem of each kind under memcheck, racecheck, synccheck
+gpu-sanitize: $(BUILD)/tests/gpu/test_gpu_families $(BUILD)/tests/gpu/test_gpu_mqa  ## one problem of each kind under memcheck, racecheck, synccheck
 	@for tool in memcheck racecheck synccheck; do echo "$$tool:"; \
-	    $(SANITIZER) --tool $$tool --error-exitcode 9 $< || exit 1; done
+	    $(SANITIZER) --tool $$tool --error-exitcode 9 $< || exit 1; \
+	    DG_TEST_SCALE=0.02 $(SANITIZER) --tool $$tool --error-exitcode 9 $(word 2,$^) 30 || exit 1; done
 
 check: test check-layers check-size check-format check-tidy  ## test, include rules, sizes, format, tidy
 check-layers:  ## who includes whom, against the table in docs/ARCHITECTURE.md
