@@ -27,7 +27,7 @@ struct dg_sm90_mqa_args {
     long long block_table_stride, max_pages;
     int batch, next_n, first_token, num_tokens, lengths_per_row, num_workers;
     int page_size, max_length; // no row has more scores than max_length
-    int merged_rows;           // of a box that has a page's keys and its scales; 0: boxes of their own
+    int merged_rows; // of a box that has a page's keys and its scales; 0: boxes of their own
 };
 
 // One map for q, one for the values of kv, and of paged kv one for the scales.
