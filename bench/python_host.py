@@ -72,13 +72,15 @@ def main():
         "fp8_gemm_nt, as vLLM calls it",
         time_calls(lambda: deep_gemm.fp8_gemm_nt(a, b, d, disable_ue8m0_cast=True), calls, gpu),
     )
-    from deep_gemm import _dense
-
-    long = lambda: _dense.gemm("nt", a, b, d, None, None, None, None)  # noqa: E731
-    report("fp8_gemm_nt without the bridge", time_calls(long, calls, gpu))
     left, right, out, counts = grouped(4, 64 if gpu else 4, n, k, device)
     masked = deep_gemm.m_grouped_fp8_gemm_nt_masked
     report("masked", time_calls(lambda: masked(left, right, out, counts, 64), calls, gpu))
+    from deep_gemm import _dense, _fast
+
+    _fast._opened, _fast.gemm_nt = False, _fast.declines  # as with a torch that lacks the table
+    report("from memory", time_calls(lambda: deep_gemm.fp8_gemm_nt(a, b, d), calls, gpu))
+    long = lambda: _dense.gemm("nt", a, b, d, None, None, None, None)  # noqa: E731
+    report("the long way", time_calls(long, calls, gpu))
 
 
 if __name__ == "__main__":
