@@ -144,11 +144,12 @@ static dg_status map_keys(const struct dg_sm90_state *state, const struct dg_mqa
     return encode(state, "kv", desc, map);
 }
 
-// Rows of the box that holds a page's values and, in whole rows behind them, its scales; 0: there is none.  What
-// lies behind the page is outside of the map.
+// Rows of the box that holds a page's values and, in whole rows behind them, its scales; 0: there is none.
 static uint32_t merged_rows(const struct dg_mqa_args *args, const struct dg_sm90_mqa_kernel *kernel)
 {
-    return args->paged.page_size == STAGE_KEYS && args->depth == kernel->depth ? STAGE_KEYS + 8 : 0;
+    if (args->paged.page_size != STAGE_KEYS || args->depth != kernel->depth)
+        return 0;
+    return STAGE_KEYS + STAGE_KEYS * 4 / (uint32_t)args->depth;
 }
 
 // Pages: values [page_size][depth] and, behind them, scales.
@@ -158,10 +159,9 @@ static dg_status map_pages(const struct dg_sm90_state *state, const struct dg_mq
     const struct dg_mqa_paged *p = &args->paged;
     const uint32_t size = (uint32_t)p->page_size, keys = size < STAGE_KEYS ? size : STAGE_KEYS;
     const uint32_t merged = merged_rows(args, kernel);
-    const uint32_t scale_rows = merged ? size * 4 / (uint32_t)args->depth : 0;
     struct dg_tensor_map_desc values = {
         .data = p->pages,
-        .shape = {(uint64_t)args->depth, size + scale_rows, (uint64_t)p->num_pages},
+        .shape = {(uint64_t)args->depth, merged ? merged : size, (uint64_t)p->num_pages},
         .stride_bytes = {(uint64_t)args->depth, (uint64_t)p->page_stride_bytes},
         .box = {(uint32_t)kernel->depth, merged ? merged : keys, 1},
         .rank = 3,
@@ -217,6 +217,8 @@ static void fill_paged(const struct dg_mqa_args *args, const struct dg_sm90_mqa_
     out->lengths_per_row = p->lengths_per_row;
     out->num_workers = p->num_workers;
     out->page_size = p->page_size;
+    while (1 << out->page_shift < p->page_size)
+        out->page_shift++;
     out->merged_rows = (int)merged_rows(args, kernel);
     out->max_length = p->max_pages > args->columns / p->page_size
                           ? (int)args->columns

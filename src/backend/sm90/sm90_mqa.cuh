@@ -63,14 +63,6 @@ enum {
 
 // ---- instructions that only these kernels need; section numbers as in sm90_ptx.cuh ----
 
-// Memory that no kernel writes meanwhile (9.7.9.8); where it stands the load is begun.
-DG_DEVICE float dg_ld_global_nc(const float *address)
-{
-    float value;
-    asm volatile("ld.global.nc.f32 %0, [%1];" : "=f"(value) : "l"(address));
-    return value;
-}
-
 DG_DEVICE void dg_st_shared_u32(u32 address, u32 value)
 {
     asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
@@ -90,6 +82,14 @@ DG_DEVICE void dg_tma_load_4d(u32 smem, const struct dg_tensor_map *map, u32 bar
     asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
                  " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(smem),
                  "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
+                 : "memory");
+}
+
+// `bytes` from a multiple of 16 to one, both counted in 16 (9.7.9.25.4.1).
+DG_DEVICE void dg_bulk_load(u32 smem, const void *global, u32 bytes, u32 barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(smem),
+                 "l"(global), "r"(bytes), "r"(barrier)
                  : "memory");
 }
 
@@ -117,6 +117,8 @@ DG_DEVICE void next_slot(struct slot *slot, u32 count)
 }
 
 // The barriers of both rings, full[], empty[], q_full[], q_empty[], and zeros for weights that no head has.
+// Weights and what is known of a unit are written and read by ordinary instructions, so every lane arrives at
+// q_full and q_empty, which racecheck can follow.
 DG_DEVICE void prepare_shared(u32 barriers, u32 weights, u32 weight_bytes)
 {
     if (threadIdx.x == 0) {
@@ -124,12 +126,22 @@ DG_DEVICE void prepare_shared(u32 barriers, u32 weights, u32 weight_bytes)
             dg_mbarrier_init(barriers + i * 8, i < DG_NUM_STAGES ? 1 : 4);
         for (int i = 0; i < 2 * DG_Q_SLOTS; i++)
             dg_mbarrier_init(barriers + (2 * DG_NUM_STAGES + i) * 8,
-                             i < DG_Q_SLOTS ? 1 : 4 * DG_MATH_GROUPS);
+                             i < DG_Q_SLOTS ? 32 : 128 * DG_MATH_GROUPS);
         dg_fence_mbarrier_init();
     }
     for (u32 i = threadIdx.x * 4; i < weight_bytes; i += THREADS * 4)
         dg_st_shared(weights + i, 0);
     __syncthreads();
+}
+
+// The same for one who takes every step-th slot.
+DG_DEVICE void skip_slots(struct slot *slot, u32 step)
+{
+    slot->index += step;
+    if (slot->index >= DG_NUM_STAGES) {
+        slot->index -= DG_NUM_STAGES;
+        slot->parity ^= 1;
+    }
 }
 
 // A math group takes every DG_MATH_GROUPS-th stage, whichever unit it belongs to.  `stage`: its next one, counted
@@ -142,16 +154,22 @@ DG_DEVICE int stage_in_next(int stage, int stages)
 
 // ---- queries ----
 
-// Weights of query `query` of a product from row `row` of the matrix, by one warp; places that no head has keep
+DG_DEVICE float read_weight(const struct dg_sm90_mqa_args *args, int row, int head)
+{
+    const i64 at = row * args->weights_row_stride + head;
+    return args->weights_bf16 ? __uint_as_float((u32)((const unsigned short *)args->weights)[at] << 16)
+                              : ((const float *)args->weights)[at];
+}
+
+// The weights of `count` queries from row `row` of the matrix on, by one warp; places that no head has keep
 // their zeros.
-DG_DEVICE void load_weights(u32 smem, const struct dg_sm90_mqa_args *args, int query, int row)
+DG_DEVICE void load_weights(u32 smem, const struct dg_sm90_mqa_args *args, int row, int count)
 {
     for (int head = threadIdx.x % 32; head < args->heads; head += 32) {
-        const i64 at = row * args->weights_row_stride + head;
-        const float weight =
-            args->weights_bf16
-                ? __uint_as_float((u32)((const unsigned short *)args->weights)[at] << 16)
-                : ((const float *)args->weights)[at];
+        float weights[QUERIES];
+#pragma unroll
+        for (int i = 0; i < QUERIES; i++)
+            weights[i] = i < count ? read_weight(args, row + i, head) : 0;
         int part = 0, index = head;
         if (DG_LANES > 1) {
             part = head / args->head_step;
@@ -160,9 +178,12 @@ DG_DEVICE void load_weights(u32 smem, const struct dg_sm90_mqa_args *args, int q
             part = 1;
             index = head - args->head_step;
         }
-        const u32 lane = query * DG_LANES + part / 2;
-        dg_st_shared(smem + (lane * LANE_WEIGHTS + index * 2 + part % 2) * 4,
-                     part % 2 ? 0.5f * weight : weight);
+#pragma unroll
+        for (int i = 0; i < QUERIES; i++) {
+            const u32 lane = i * DG_LANES + part / 2;
+            dg_st_shared(smem + (lane * LANE_WEIGHTS + index * 2 + part % 2) * 4,
+                         part % 2 ? 0.5f * weights[i] : weights[i]);
+        }
     }
 }
 

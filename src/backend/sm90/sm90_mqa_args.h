@@ -26,7 +26,8 @@ struct dg_sm90_mqa_args {
     const int *lengths, *block_table, *schedule;
     long long block_table_stride, max_pages;
     int batch, next_n, first_token, num_tokens, lengths_per_row, num_workers;
-    int page_size, max_length; // no row has more scores than max_length
+    int page_size, page_shift; // page_size = 1 << page_shift
+    int max_length;            // no row has more scores than max_length
     int merged_rows; // of a box that has a page's keys and its scales; 0: boxes of their own
 };
 

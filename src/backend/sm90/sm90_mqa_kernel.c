@@ -74,9 +74,10 @@ static int32_t q_bytes(const struct dg_sm90_mqa_kernel *k)
     return k->pieces * 8 * k->head_rows * k->depth;
 }
 
+// Keys and scales.
 static int32_t stage_bytes(const struct dg_sm90_mqa_kernel *k)
 {
-    return 64 * k->depth + (k->is_paged ? 1024 : 0);
+    return 64 * k->depth + (k->is_paged ? 1024 : 64 * 4 + 16);
 }
 
 static int32_t unit_bytes(const struct dg_sm90_mqa_kernel *k)
@@ -104,10 +105,12 @@ static int32_t smem_bytes(const struct dg_sm90_mqa_kernel *k, int32_t stages)
 
 int32_t dg_sm90_mqa_stages(const struct dg_sm90_mqa_kernel *k)
 {
-    const int32_t groups = dg_sm90_mqa_math_groups(k); // take turns
-    int32_t stages = MOST_STAGES / groups * groups;
+    // Groups take turns, and the paged kernel's two key loaders do.
+    const int32_t groups = dg_sm90_mqa_math_groups(k),
+                  step = k->is_paged && groups % 2 ? 2 * groups : groups;
+    int32_t stages = MOST_STAGES / step * step;
     while (smem_bytes(k, stages) > MOST_SMEM)
-        stages -= groups;
+        stages -= step;
     return stages;
 }
 

@@ -5,7 +5,7 @@
 // of 64 keys.  All stages of all units stand in one line; each CTA adds the line up for itself and takes an
 // equal part of it, so that ragged ranges keep all SMs busy to the end.  Roles of the warps:
 //
-//     key loader     waits empty[s]    a TMA box of keys                            -> full[s]
+//     key loader     waits empty[s]    a TMA box of keys, their scales              -> full[s]
 //     query loader   waits q_empty[u]  q by TMA, weights, the ranges of the unit    -> q_full[u]
 //     fill warps     minus infinity outside of all ranges
 //     math groups    wait  full[s]     products, weighted sums, stores              -> empty[s]
@@ -19,6 +19,7 @@
 enum {
     STAGE_KEYS = 64,
     STAGE_BYTES = STAGE_KEYS * DG_DEPTH,
+    SCALE_BYTES = STAGE_KEYS * 4 + 16, // from the last multiple of 16 bytes on
     UNIT_ROWS = 4,
     KEPT_WEIGHTS = DG_PIECES <= 2, // in registers; else they are read for each product
     // Info of a unit, words: [start of each row][number of scores of each row][first position][stages][first row]
@@ -28,7 +29,8 @@ enum {
     INFO_BYTES = 128,
     // Shared memory
     Q_AT = DG_NUM_STAGES * STAGE_BYTES,
-    WEIGHTS_AT = Q_AT + DG_Q_SLOTS * Q_BYTES,
+    SCALES_AT = Q_AT + DG_Q_SLOTS * Q_BYTES,
+    WEIGHTS_AT = SCALES_AT + DG_NUM_STAGES * SCALE_BYTES,
     INFO_AT = WEIGHTS_AT + DG_Q_SLOTS * WEIGHT_BYTES,
     SCAN_AT = INFO_AT + DG_Q_SLOTS * INFO_BYTES,
     SCAN_BYTES = 256,
@@ -167,19 +169,32 @@ DG_DEVICE struct work next_work(const struct dg_sm90_mqa_args *args, struct shar
 
 // ---- loaders: one warp each ----
 
+// Scales at addresses of any kind come from the multiple of 16 bytes before them; their place in there.
+DG_DEVICE u32 scale_offset(const struct dg_sm90_mqa_args *args)
+{
+    return (u32)(u64)args->scales % 16;
+}
+
+DG_DEVICE void load_stage(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps, u32 smem,
+                          struct slot slot, int position)
+{
+    const u32 full = smem + FULL_AT + slot.index * 8, offset = scale_offset(args);
+    const u32 bytes = (offset + min(args->num_kv - position, (int)STAGE_KEYS) * 4 + 15) & ~15u;
+    dg_mbarrier_wait(smem + EMPTY_AT + slot.index * 8, slot.parity ^ 1);
+    dg_mbarrier_arrive_expect_tx(full, STAGE_BYTES + bytes);
+    dg_tma_load_2d(smem + slot.index * STAGE_BYTES, &maps->kv, full, 0, position);
+    dg_bulk_load(smem + SCALES_AT + slot.index * SCALE_BYTES, (const char *)(args->scales + position) - offset, bytes,
+                 full);
+}
+
 DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
                          u32 smem, struct share share)
 {
     struct slot slot = {0, 0};
     for (struct work work = next_work(args, &share); work.stages; work = next_work(args, &share)) {
         if (threadIdx.x % 32 == 0)
-            for (int stage = 0; stage < work.stages; stage++, next_slot(&slot, DG_NUM_STAGES)) {
-                const u32 full = smem + FULL_AT + slot.index * 8;
-                dg_mbarrier_wait(smem + EMPTY_AT + slot.index * 8, slot.parity ^ 1);
-                dg_mbarrier_arrive_expect_tx(full, STAGE_BYTES);
-                dg_tma_load_2d(smem + slot.index * STAGE_BYTES, &maps->kv, full, 0,
-                               work.first + stage * STAGE_KEYS);
-            }
+            for (int stage = 0; stage < work.stages; stage++, next_slot(&slot, DG_NUM_STAGES))
+                load_stage(args, maps, smem, slot, work.first + stage * STAGE_KEYS);
         __syncwarp();
     }
 }
@@ -199,8 +214,8 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
             dg_mbarrier_expect_tx(full, Q_BYTES);
             load_queries(smem + Q_AT + slot.index * Q_BYTES, &maps->q, full, row);
         }
-        for (int i = 0; i < UNIT_ROWS && work.stages && row + i < args->rows; i++)
-            load_weights(smem + WEIGHTS_AT + slot.index * WEIGHT_BYTES, args, i, row + i);
+        if (work.stages)
+            load_weights(smem + WEIGHTS_AT + slot.index * WEIGHT_BYTES, args, row, min(args->rows - (int)row, (int)UNIT_ROWS));
         if (lane < UNIT_ROWS) {
             dg_st_shared_u32(info + lane * 4, work.range.begin);
             dg_st_shared_u32(info + (UNIT_ROWS + lane) * 4, max(work.range.end - work.range.begin, 0));
@@ -210,9 +225,7 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
             dg_st_shared_u32(info + INFO_STAGES * 4, work.stages);
             dg_st_shared_u32(info + INFO_ROW * 4, row);
         }
-        __syncwarp();
-        if (lane == 0)
-            dg_mbarrier_arrive(full);
+        dg_mbarrier_arrive(full);
         next_slot(&slot, DG_Q_SLOTS);
     } while (work.stages);
 }
@@ -223,7 +236,6 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
 struct query {
     char *at;
     u32 offset, length; // position - start, which is below `length` for scores
-    int position;       // of the thread's first row, the second one is 8 further
 };
 
 // `stage`: the group's first one of the unit.
@@ -232,18 +244,11 @@ DG_DEVICE struct query read_query(const struct dg_sm90_mqa_args *args, u32 info,
     const u32 lane = threadIdx.x % 32, row = lane % 4, start = dg_ld_shared(info + row * 4);
     struct query query;
     query.length = dg_ld_shared(info + (UNIT_ROWS + row) * 4);
-    query.position = dg_ld_shared(info + INFO_FIRST * 4) + stage * STAGE_KEYS + threadIdx.x / 32 % 4 * 16 + lane / 4;
-    query.offset = query.position - start;
-    const i64 column = (i64)query.position - (args->is_compressed ? (i64)start : 0);
+    const u32 position = dg_ld_shared(info + INFO_FIRST * 4) + stage * STAGE_KEYS + threadIdx.x / 32 % 4 * 16 + lane / 4;
+    query.offset = position - start;
+    const i64 column = (i64)position - (args->is_compressed ? (i64)start : 0);
     query.at = logits_row(args, dg_ld_shared(info + INFO_ROW * 4) + row) + column * LOGIT_BYTES;
     return query;
-}
-
-// Scales of a thread's keys; `position`: of its first one.
-DG_DEVICE void read_scales(const struct dg_sm90_mqa_args *args, float *scales, int position)
-{
-    scales[0] = dg_ld_global_nc(args->scales + min(position, args->num_kv - 1));
-    scales[1] = dg_ld_global_nc(args->scales + min(position + 8, args->num_kv - 1));
 }
 
 // Stores the scores of a stage and goes on to the group's next.
@@ -255,12 +260,12 @@ DG_DEVICE void store_scores(const float *sums, struct query *query, const float 
         store_logit(query->at + 8 * LOGIT_BYTES, (sums[2] + sums[3]) * scales[1]);
     query->at += DG_MATH_GROUPS * STAGE_KEYS * LOGIT_BYTES;
     query->offset += DG_MATH_GROUPS * STAGE_KEYS;
-    query->position += DG_MATH_GROUPS * STAGE_KEYS;
 }
 
 // All heads of a stage's keys.
-DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, struct slot slot, float (*weights)[2 * DG_HEAD_ROWS],
-                          float *sums)
+// `scale_at`: this thread's first scale in a slot; the other one is eight keys further.
+DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, u32 scale_at, struct slot slot,
+                          float (*weights)[2 * DG_HEAD_ROWS], float *sums, float *scales)
 {
     const u32 keys = smem + slot.index * STAGE_BYTES;
     float acc[ACC];
@@ -271,9 +276,15 @@ DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, struct slot slot, flo
         start_product(acc, keys, q + piece * PIECE_BYTES);
         if (!KEPT_WEIGHTS)
             read_weights(weights[0], weights_at + piece * (2 * DG_HEAD_ROWS * 4));
+        if (piece == 0)
+            for (int i = 0; i < 2; i++)
+                scales[i] = __uint_as_float(dg_ld_shared(scale_at + slot.index * SCALE_BYTES + i * 32));
         dg_wgmma_wait(acc);
-        if (piece == DG_PIECES - 1 && threadIdx.x % 32 == 0)
-            dg_mbarrier_arrive(smem + EMPTY_AT + slot.index * 8);
+        if (piece == DG_PIECES - 1) {
+            __syncwarp(); // all lanes have their scales
+            if (threadIdx.x % 32 == 0)
+                dg_mbarrier_arrive(smem + EMPTY_AT + slot.index * 8);
+        }
         add_scores(sums, acc, weights[KEPT_WEIGHTS ? piece : 0]);
     }
 }
@@ -284,24 +295,18 @@ DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit
 {
     const u32 q = smem + Q_AT + unit_slot * Q_BYTES;
     const u32 weights_at = smem + WEIGHTS_AT + unit_slot * WEIGHT_BYTES + threadIdx.x % 4 * (LANE_WEIGHTS * 4);
-    float weights[KEPT_WEIGHTS ? DG_PIECES : 1][2 * DG_HEAD_ROWS], scales[2], next_scales[2], sums[4];
+    const u32 scale_at = smem + SCALES_AT + scale_offset(args) +
+                         (threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4) * 4;
+    float weights[KEPT_WEIGHTS ? DG_PIECES : 1][2 * DG_HEAD_ROWS], scales[2], sums[4];
     struct query query = read_query(args, smem + INFO_AT + unit_slot * INFO_BYTES, stage);
-    read_scales(args, scales, query.position);
 #pragma unroll
     for (int piece = 0; KEPT_WEIGHTS && piece < DG_PIECES; piece++)
         read_weights(weights[piece], weights_at + piece * (2 * DG_HEAD_ROWS * 4));
 #pragma unroll 1
     for (; stage < stages; stage += DG_MATH_GROUPS) {
-        read_scales(args, next_scales, query.position + DG_MATH_GROUPS * STAGE_KEYS);
-        work_stage(smem, q, weights_at, *slot, weights, sums);
+        work_stage(smem, q, weights_at, scale_at, *slot, weights, sums, scales);
         store_scores(sums, &query, scales);
-        scales[0] = next_scales[0];
-        scales[1] = next_scales[1];
-        slot->index += DG_MATH_GROUPS;
-        if (slot->index >= DG_NUM_STAGES) {
-            slot->index -= DG_NUM_STAGES;
-            slot->parity ^= 1;
-        }
+        skip_slots(slot, DG_MATH_GROUPS);
     }
 }
 
@@ -317,9 +322,7 @@ DG_DEVICE void work_all(const struct dg_sm90_mqa_args *args, u32 smem, u32 group
         if (stage < stages)
             work_unit(args, smem, unit.index, stage, stages, &slot);
         stage = stage_in_next(stage, stages);
-        __syncwarp();
-        if (threadIdx.x % 32 == 0)
-            dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit.index * 8);
+        dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit.index * 8);
     }
 }
 

@@ -6,12 +6,12 @@
 // schedule (sm90_mqa_schedule.cu) gives each CTA a run of chunks of 128 positions, over as many sequences as
 // it takes.  Roles of the warps:
 //
-//     key loader     waits empty[s]    TMA boxes of 64 keys and their scales       -> full[s]
+//     key loaders    wait  empty[s]    TMA boxes of 64 keys and their scales       -> full[s]
 //     query loader   waits q_empty[u]  q by TMA, weights and lengths of a sequence  -> q_full[u]
-//     fill warps     minus infinity outside of all lengths
+//     fill warp      minus infinity outside of all lengths
 //     math groups    wait  full[s]     products, weighted sums, stores              -> empty[s]
 //
-// The math groups take turns at the stages.  A page of 64 keys and its scales follow one another, and come as
+// The math groups take turns at the stages, and so do the two key loaders.  A page of 64 keys and its scales follow one another, and come as
 // one box of rows of DG_DEPTH bytes (args.merged_rows).
 //
 // Nothing in schedule, lengths or table is trusted: sequences and chunks are cut to what there is, and a page
@@ -22,6 +22,7 @@
 
 enum {
     STAGE_KEYS = 64,
+    KEY_LOADERS = 2,
     CHUNK_STAGES = DG_SM90_MQA_CHUNK / STAGE_KEYS,
     KEY_BYTES = STAGE_KEYS * DG_DEPTH,
     STAGE_BYTES = KEY_BYTES + 1024, // keys, scales: of each page at multiples of 128 bytes
@@ -39,8 +40,8 @@ enum {
     Q_FULL_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     Q_EMPTY_AT = Q_FULL_AT + DG_Q_SLOTS * 8,
 };
-static_assert(DG_NUM_STAGES % DG_MATH_GROUPS == 0,
-              "a group that skips a lap would mistake its parity");
+static_assert(DG_NUM_STAGES % DG_MATH_GROUPS == 0 && DG_NUM_STAGES % KEY_LOADERS == 0,
+              "who skips a lap would mistake the parity");
 
 // ---- who does what ----
 
@@ -112,7 +113,7 @@ DG_DEVICE struct work next_work(const struct dg_sm90_mqa_args *args, struct shar
 
 // Page ids of a sequence, 32 at a time and the next ones ahead: lane l has those of places first + l.
 struct pages {
-    i64 first; // place in the sequence's row of the table
+    int first; // place in the sequence's row of the table
     int ids, next_ids;
 };
 
@@ -124,12 +125,12 @@ DG_DEVICE int read_table(const struct dg_sm90_mqa_args *args, int sequence, i64 
 
 DG_DEVICE struct pages read_pages(const struct dg_sm90_mqa_args *args, int sequence, i64 stage)
 {
-    const i64 first = stage * STAGE_KEYS / args->page_size;
-    struct pages pages = {first, read_table(args, sequence, first), read_table(args, sequence, first + 32)};
+    const i64 first = min(stage * STAGE_KEYS >> args->page_shift, (i64)0x7fffff00);
+    struct pages pages = {(int)first, read_table(args, sequence, first), read_table(args, sequence, first + 32)};
     return pages;
 }
 
-// The keys of one stage.  `place`: its first page in the sequence's row; lane i takes the i-th page of the stage.
+// The keys of one stage.  Lane i has the id of its i-th page; `first_key`: the first one of them.
 DG_DEVICE void load_stage(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps, u32 smem,
                           struct slot slot, int page, int first_key)
 {
@@ -147,12 +148,14 @@ DG_DEVICE void load_stage(const struct dg_sm90_mqa_args *args, const struct dg_s
     }
 }
 
+// `turn`: of the loaders, which takes every KEY_LOADERS-th stage.
 DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
-                         u32 smem, struct share share)
+                         u32 smem, struct share share, u32 turn)
 {
     const int lane = threadIdx.x % 32;
-    struct slot slot = {0, 0};
+    struct slot slot = {turn, 0};
     struct pages pages = {0, 0, 0};
+    int stage = turn; // the loader's next one, counted in the sequence's part
     // The table is read before the length is known.
     const int sequence = share.sequence;
     if (sequence < args->batch)
@@ -160,17 +163,18 @@ DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm
     for (struct work work = next_work(args, &share); work.stages; work = next_work(args, &share)) {
         if (work.sequence != sequence)
             pages = read_pages(args, work.sequence, work.first);
-        for (int i = 0; i < work.stages; i++, next_slot(&slot, DG_NUM_STAGES)) {
-            const i64 key = (i64)(work.first + i) * STAGE_KEYS;
-            int place = (int)(key / args->page_size - pages.first);
+        for (; stage < work.stages; stage += KEY_LOADERS, skip_slots(&slot, KEY_LOADERS)) {
+            const int key = (work.first + stage) * STAGE_KEYS;
+            int place = (key >> args->page_shift) - pages.first;
             if (place >= 32) {
                 place -= 32;
                 pages.first += 32;
                 pages.ids = pages.next_ids;
                 pages.next_ids = read_table(args, work.sequence, pages.first + 32);
             }
-            load_stage(args, maps, smem, slot, __shfl_sync(~0u, pages.ids, place + lane % 4), (int)(key % args->page_size));
+            load_stage(args, maps, smem, slot, __shfl_sync(~0u, pages.ids, place + lane % 4), key & (args->page_size - 1));
         }
+        stage -= work.stages;
     }
 }
 
@@ -190,8 +194,8 @@ DG_DEVICE void load_sequences(const struct dg_sm90_mqa_args *args,
             dg_mbarrier_expect_tx(full, Q_BYTES);
             load_queries(smem + Q_AT + slot.index * Q_BYTES, &maps->q, full, row);
         }
-        for (int i = 0; i < args->num_tokens && work.stages; i++)
-            load_weights(smem + WEIGHTS_AT + slot.index * WEIGHT_BYTES, args, i, row + i);
+        if (work.stages)
+            load_weights(smem + WEIGHTS_AT + slot.index * WEIGHT_BYTES, args, row, args->num_tokens);
         if (lane < 4)
             dg_st_shared_u32(info + lane * 4,
                              lane < args->num_tokens && work.stages
@@ -202,9 +206,7 @@ DG_DEVICE void load_sequences(const struct dg_sm90_mqa_args *args,
             dg_st_shared_u32(info + INFO_STAGES * 4, work.stages);
             dg_st_shared_u32(info + INFO_ROW * 4, row);
         }
-        __syncwarp();
-        if (lane == 0)
-            dg_mbarrier_arrive(full);
+        dg_mbarrier_arrive(full);
         next_slot(&slot, DG_Q_SLOTS);
     } while (work.stages);
 }
@@ -295,11 +297,7 @@ DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit
 #pragma unroll 1
     for (; stage < stages; stage += DG_MATH_GROUPS) {
         work_stage(smem, q, weights_at, scale_at, *slot, weights, &query);
-        slot->index += DG_MATH_GROUPS;
-        if (slot->index >= DG_NUM_STAGES) {
-            slot->index -= DG_NUM_STAGES;
-            slot->parity ^= 1;
-        }
+        skip_slots(slot, DG_MATH_GROUPS);
     }
 }
 
@@ -315,20 +313,17 @@ DG_DEVICE void work_all(const struct dg_sm90_mqa_args *args, u32 smem, u32 group
         if (stage < stages)
             work_unit(args, smem, unit.index, stage, stages, &slot);
         stage = stage_in_next(stage, stages);
-        __syncwarp();
-        if (threadIdx.x % 32 == 0)
-            dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit.index * 8);
+        dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit.index * 8);
     }
 }
 
 // ---- the kernel ----
 
-DG_DEVICE void fill_all(const struct dg_sm90_mqa_args *args, u32 warp, int is_valid)
+DG_DEVICE void fill_all(const struct dg_sm90_mqa_args *args, int is_valid)
 {
     const u32 minus_infinity = 0xff800000u, nan = 0x7fffffffu;
     if (args->is_filled || !is_valid)
-        fill_rows(args, blockIdx.x * FILL_WARPS + warp % FILL_WARPS, gridDim.x * FILL_WARPS,
-                  is_valid ? minus_infinity : nan, !is_valid);
+        fill_rows(args, blockIdx.x, gridDim.x, is_valid ? minus_infinity : nan, !is_valid);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -350,12 +345,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     prepare_shared(smem + FULL_AT, smem + WEIGHTS_AT, DG_Q_SLOTS * WEIGHT_BYTES);
     if (warp >= 4 * DG_MATH_GROUPS) {
         DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
-        if (warp == 4 * DG_MATH_GROUPS && is_valid)
-            load_keys(&args, &maps, smem, share);
-        else if (warp == 4 * DG_MATH_GROUPS + 1 && is_valid)
+        const u32 role = warp - 4 * DG_MATH_GROUPS;
+        if (role < KEY_LOADERS && is_valid)
+            load_keys(&args, &maps, smem, share, role);
+        else if (role == KEY_LOADERS && is_valid)
             load_sequences(&args, &maps, smem, share);
-        else if (warp >= 4 * DG_MATH_GROUPS + 2)
-            fill_all(&args, warp, is_valid);
+        else if (role == KEY_LOADERS + 1)
+            fill_all(&args, is_valid);
         dg_griddepcontrol_launch_dependents();
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
