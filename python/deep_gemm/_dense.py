@@ -204,11 +204,12 @@ def _look_for_torch():
     """Stands for torch.compiler.is_dynamo_compiling until torch is there."""
     global _compiling
     torch = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "compiler"):
+    ask = getattr(getattr(torch, "compiler", None), "is_dynamo_compiling", None)
+    if ask is None:  # no torch yet, or one that is too old to trace calls
         return False
-    if torch.compiler.is_dynamo_compiling():
+    if ask():
         return True
-    _compiling = torch.compiler.is_dynamo_compiling
+    _compiling = ask
     return False
 
 

@@ -289,6 +289,18 @@ def test_layouts_and_casts_refuse_by_name():
             refused(wrong, *words)
 
 
+def test_errors_carry_the_status_of_the_library():
+    for kit in KITS:
+        a, b, d = dense(kit)
+        for wrong in (d.tensor[:31], kit.strided(d.tensor, (32, 48), (1, 32), 0)):
+            try:
+                deep_gemm.fp8_gemm_nt(a, b, wrong)
+            except deep_gemm.Error as error:
+                assert error.status == 1 and isinstance(error, RuntimeError)
+            else:
+                raise AssertionError("nothing was raised")
+
+
 def test_a_refused_call_leaves_the_next_one_working():
     for kit in KITS:
         a, b, d = dense(kit)
