@@ -56,8 +56,9 @@
 
 #include "sm90_multiply.cuh"
 
+// over_m, over_n: dg_overhang of its boxes; none where CTAs share them.
 struct tile {
-    int m0, n0;
+    int m0, n0, over_m, over_n;
 };
 
 // Units (clusters of tiles) are numbered down bands of args.band units of m, so that the tiles in flight
@@ -69,6 +70,8 @@ DG_DEVICE struct tile locate(const struct dg_sm90_gemm_args *args, int unit)
     struct tile tile;
     tile.m0 = ((first + inside % height) * DG_CLUSTER_M + (int)cluster_rank() % DG_CLUSTER_M) * args->tile_rows;
     tile.n0 = (inside / height * DG_CLUSTER_N + (int)cluster_rank() / DG_CLUSTER_M) * DG_BLOCK_N;
+    tile.over_m = CLUSTER == 1 ? dg_overhang(tile.m0, args->tile_rows, args->m, DG_BLOCK_M) : 0;
+    tile.over_n = CLUSTER == 1 ? dg_overhang(tile.n0, DG_BLOCK_N, args->n, MOST_OVERHANG) : 0;
     return tile;
 }
 
@@ -89,13 +92,13 @@ DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
                                      tile.m0 + share_n * (DG_BLOCK_M / DG_CLUSTER_N),
                                      ((1u << DG_CLUSTER_M) | 1u) << share_m);
         else
-            dg_tma_load_2d(a, &maps->a, full, block * BLOCK_K, tile.m0);
+            dg_tma_load_2d(a, &maps->a, full, block * BLOCK_K, tile.m0 - tile.over_m);
         if (DG_CLUSTER_M > 1)
             dg_tma_load_2d_multicast(b + share_m * (B_BYTES / DG_CLUSTER_M), &maps->b, full, block * BLOCK_K,
                                      tile.n0 + share_m * (DG_BLOCK_N / DG_CLUSTER_M),
                                      3u << (share_n * DG_CLUSTER_M));
         else
-            dg_tma_load_2d(b, &maps->b, full, block * BLOCK_K, tile.n0);
+            dg_tma_load_2d(b, &maps->b, full, block * BLOCK_K, tile.n0 - tile.over_n);
         if (DG_SCALES_TMA) {
             const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
             const int column = DG_SF_PACKED ? block / 4 : block;
@@ -175,7 +178,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER) {
             const struct tile tile = locate(&args, unit);
             float total[HALVES][ACC] = {};
-            multiply_at(smem, &slot, warp / 4, tile.n0, HALVES, args.num_k_blocks, total);
+            multiply_at(smem, &slot, warp / 4, tile.n0, tile.over_m, tile.over_n, HALVES, args.num_k_blocks, total);
 #pragma unroll
             for (int half = 0; half < HALVES; half++) {
                 const int row = piece_row(warp / 4, half) + warp % 4 * 16;

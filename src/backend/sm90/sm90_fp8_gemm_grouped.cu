@@ -201,9 +201,9 @@ DG_DEVICE void multiply_live(u32 smem, struct slot *slot, u32 group, const struc
     if (live == 0)
         skip_tile(smem, slot, tile->num_blocks);
     if (live == HALVES)
-        multiply_at(smem, slot, group, tile->n0, HALVES, tile->num_blocks, total);
+        multiply_at(smem, slot, group, tile->n0, 0, 0, HALVES, tile->num_blocks, total);
     else if (live == 1)
-        multiply_at(smem, slot, group, tile->n0, 1, tile->num_blocks, total);
+        multiply_at(smem, slot, group, tile->n0, 0, 0, 1, tile->num_blocks, total);
 }
 
 // Of the warp's rows in a piece those that are the tile's.

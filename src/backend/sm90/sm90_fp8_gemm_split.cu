@@ -56,13 +56,14 @@ enum {
     GATHERED_AT = EMPTY_AT + DG_NUM_STAGES * 8,
 };
 static_assert(DG_NUM_STAGES % DG_K_GROUPS == 0, "a group that skips a lap would mistake its parity");
+static_assert(FULL_AT - D_AT >= DG_BLOCK_N * BLOCK_K, "wgmma may read a tile of B behind the last slot");
 static_assert(DG_NUM_STAGES > DG_K_GROUPS, "a group holds a slot until it has seen its next one");
 
 // What a CTA works on: a tile of `rows` rows, and `count` fillings of a slot with its k-blocks from `first_block`.
-// The copy engine is slow where a box reaches beyond the tensor, so tiles are as high as they need to be; what
-// the products read below a tile is nobody's row.
+// Tiles are as high as they need to be; what the products read below one is nobody's row.
 struct work {
     int m0, n0, rows, first_block, count;
+    int over_m, over_n; // dg_overhang of its boxes
 };
 
 DG_DEVICE struct work find_work(const struct dg_sm90_gemm_args *args)
@@ -72,6 +73,8 @@ DG_DEVICE struct work find_work(const struct dg_sm90_gemm_args *args)
     const int first = slots * rank / DG_SPLIT;
     struct work work = {tile % args->units_m * args->tile_rows, tile / args->units_m * DG_BLOCK_N, args->tile_rows,
                         first * DG_STAGE_BLOCKS, slots * (rank + 1) / DG_SPLIT - first};
+    work.over_m = dg_overhang(work.m0, work.rows, args->m, DG_BLOCK_M);
+    work.over_n = dg_overhang(work.n0, DG_BLOCK_N, args->n, DG_BLOCK_N);
     return work;
 }
 
@@ -102,14 +105,14 @@ DG_DEVICE void load_blocks(u32 smem, const struct dg_tensor_map *map, u32 full, 
 DG_DEVICE void load_a(u32 smem, const struct dg_sm90_maps *maps, const struct work *work, int i, int flags)
 {
     load_blocks(smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES, &maps->a, smem + FULL_AT + slot_of(i) * 8, work->rows,
-                work->m0, work->first_block + i * DG_STAGE_BLOCKS, flags);
+                work->m0 - work->over_m, work->first_block + i * DG_STAGE_BLOCKS, flags);
 }
 
 DG_DEVICE void load_b(u32 smem, const struct dg_sm90_maps *maps, const struct work *work, int i, int flags)
 {
     dg_mbarrier_arrive_expect_tx(smem + FULL_AT + slot_of(i) * 8, DG_STAGE_BLOCKS * (work->rows * BLOCK_K + B_BYTES));
     load_blocks(smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES, &maps->b, smem + FULL_AT + slot_of(i) * 8,
-                DG_BLOCK_N, work->n0, work->first_block + i * DG_STAGE_BLOCKS, flags);
+                DG_BLOCK_N, work->n0 - work->over_n, work->first_block + i * DG_STAGE_BLOCKS, flags);
 }
 
 // Each operand has a warp of its own: A's few rows lie in the L2 cache and must not queue behind a ring full of B.
@@ -222,8 +225,8 @@ DG_DEVICE void multiply(u32 smem, const struct work *work, int k_group, int stri
         enter_slot(smem, work, k_group, row, now);
 #pragma unroll 1
     for (int i = k_group; i < work->count; i += DG_K_GROUPS) {
-        const u32 a = smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES + strip / 4 * (64 * BLOCK_K);
-        const u32 b = smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES;
+        const u32 a = smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES + (strip / 4 * 64 + work->over_m) * BLOCK_K;
+        const u32 b = smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES + work->over_n * BLOCK_K;
         float part[DG_STAGE_BLOCKS][ACC];
         dg_wgmma_fence();
 #pragma unroll

@@ -35,6 +35,8 @@ enum {
     SCALE_AT = D_AT + DG_MATH_GROUPS * 4 * DG_D_BUFFERS * 2048,
     FULL_AT = SCALE_AT + DG_NUM_STAGES * SCALE_BYTES,
     EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
+    // Rows of B by which a box may begin early: what wgmma then reads behind the last slot must be shared memory too.
+    MOST_OVERHANG = (EMPTY_AT + DG_NUM_STAGES * 8 - D_AT) / BLOCK_K,
     // Where the scale of B changes in a tile depends on where the tile begins in its first 128-column block of B:
     // at one of 128 / OFFSET_STEP places.  A choice at run time for each OFFSET_STEP columns would cost a tenth of
     // the time, a loop for each place most of the compiler's; so there is a loop for each GRAIN columns, and the
@@ -169,16 +171,17 @@ DG_DEVICE void start_products(float *part, u32 a, u32 b)
 
 // The k loop of one math group.  All that does not need the products is done while the tensor cores make
 // them, the next slot's wait and scales too: between two wgmma groups nothing stands but the promotion.
-// `grain` and `halves`, how many of the group's pieces have rows, are constants.
-DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int grain, int shift, int halves, int num_blocks,
-                             float (*total)[ACC])
+// `grain` and `halves`, how many of the group's pieces have rows, are constants.  In a slot A's rows begin at a_at,
+// B's at b_at.
+DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 a_at, u32 b_at, int grain, int shift, int halves,
+                             int num_blocks, float (*total)[ACC])
 {
     struct scales now, next;
     enter_slot(smem, *slot, 0, shift, halves, &now);
 #pragma unroll 1
     for (int block = 0; block < num_blocks; block++, now = next) {
-        const u32 a = smem + slot->index * A_BYTES + group * (64 * BLOCK_K);
-        const u32 b = smem + B_AT + slot->index * B_BYTES;
+        const u32 a = smem + slot->index * A_BYTES + a_at;
+        const u32 b = smem + B_AT + slot->index * B_BYTES + b_at;
         const u32 empty = smem + EMPTY_AT + slot->index * 8;
         const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
 #pragma unroll
@@ -207,14 +210,16 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 group, int grain, 
     }
 }
 
-// The same for a tile whose first column is n0.
-DG_DEVICE void multiply_at(u32 smem, struct slot *slot, u32 group, int n0, int halves, int num_blocks, float (*total)[ACC])
+// The same for a tile whose first column is n0; over_m and over_n: dg_overhang of its boxes.
+DG_DEVICE void multiply_at(u32 smem, struct slot *slot, u32 group, int n0, int over_m, int over_n, int halves,
+                           int num_blocks, float (*total)[ACC])
 {
     const int shift = n0 % GRAIN / OFFSET_STEP, place = n0 % 128 - n0 % GRAIN;
+    const u32 a_at = (group * 64 + over_m) * BLOCK_K, b_at = over_n * BLOCK_K;
 #pragma unroll
     for (int grain = 0; grain < 128; grain += GRAIN)
         if (GRAIN == 128 || place == grain)
-            multiply_tile(smem, slot, group, grain, shift, halves, num_blocks, total);
+            multiply_tile(smem, slot, a_at, b_at, grain, shift, halves, num_blocks, total);
 }
 
 // ---- barriers ----

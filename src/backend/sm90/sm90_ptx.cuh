@@ -140,6 +140,13 @@ DG_DEVICE void dg_cp_async_commit_group(void)
 
 // ---- TMA (9.7.9.25.5) ----
 
+// The copy engine is slow where a box reaches beyond its tensor.  The rows, in eights, by which a box of `rows` from
+// `first` may begin earlier, so that it does not; its own rows then lie so much later in shared memory.
+DG_DEVICE int dg_overhang(int first, int rows, int all, int most)
+{
+    return max(0, min(min(first + rows - all, first), most)) & ~7;
+}
+
 DG_DEVICE void dg_prefetch_tensormap(const struct dg_tensor_map *map)
 {
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
