@@ -31,6 +31,7 @@ from ._tensor import (
 Tensor = Any  # torch.Tensor, or an array of a library that _tensor.py can read
 Scaled = Tuple[Tensor, Tensor]  # data and scales
 
+_ROWS_OF_RECIPES = {(1, 128, 128): 128, (1, 1, 128): 1}  # of B, that share a scale
 _TRANSPOSED = {"nt": (False, False), "nn": (False, True), "tn": (True, True), "tt": (True, False)}
 
 
@@ -53,6 +54,11 @@ def _numbers(name, recipe, count):
     return tuple(int(number) for number in recipe)
 
 
+def _rows_of(recipe):
+    """The rows of B that share a scale for a plain recipe, else 0."""
+    return _ROWS_OF_RECIPES.get(recipe, 0) if type(recipe) is tuple else 0
+
+
 def blocks_of_b(recipe, recipe_a, recipe_b, scales=()):
     """How many rows of B share a scale: 128 or 1.  RuntimeError for recipes that Hopper has no use
     for. `scales` are the views of both operands' scales: packed ones come 1 x 128."""
@@ -60,12 +66,12 @@ def blocks_of_b(recipe, recipe_a, recipe_b, scales=()):
         if recipe_a is not None or recipe_b is not None:
             fail("recipe = %s: must not be given together with recipe_a or recipe_b", recipe)
         triple = _numbers("recipe", recipe, 3)
-        if triple not in ((1, 128, 128), (1, 1, 128)):
+        if triple not in _ROWS_OF_RECIPES:
             fail(
                 "Unknown SF transformation: recipe = %s: must be (1, 128, 128) or (1, 1, 128)",
                 triple,
             )
-        return triple[1]
+        return _ROWS_OF_RECIPES[triple]
     if (recipe_a is None) != (recipe_b is None):
         name = "recipe_b" if recipe_b is None else "recipe_a"
         fail("%s is missing: recipe_a and recipe_b must be given together", name)
@@ -192,8 +198,9 @@ def gemm(kind, a, b, d, c, recipe, recipe_a, recipe_b):
     if status:
         lib.raise_last(status)
     if is_torch(d):
-        plain = kind == "nt" and recipe is recipe_a is c is space is None
-        call = (128, (a, b, d), run, context, structs, options) if plain else None
+        known = recipe is not None or block_n == 128  # else packed scales said so, not the call
+        plain = kind == "nt" and recipe_a is c is space is None and known
+        call = (block_n, (a, b, d), run, context, structs, options) if plain else None
         _fast.ready(device, call)
 
 
@@ -262,8 +269,10 @@ def fp8_fp4_gemm_nt(
     RuntimeError, with nothing written: dtypes, shapes or devices that disagree, unknown recipes,
     strides that the layout forbids.  TypeError: arguments of the wrong kind.
     """
-    if c is recipe is recipe_a is recipe_b is None and compiled_dims == "nk" and not _compiling():
-        if _fast.gemm_nt(_fast.address, (a, b, d), 128) == 0:
+    if recipe_a is recipe_b is None and compiled_dims == "nk" and not _compiling():
+        arguments = (a, b, d) if c is None else (a, b, d, c)
+        rows = 128 if recipe is None else _rows_of(recipe)
+        if rows and _fast.gemm_nt(_fast.address, arguments, rows) == 0:
             return
     _general("nt", a, b, d, c, recipe, recipe_a, recipe_b, compiled_dims, disable_ue8m0_cast)
 

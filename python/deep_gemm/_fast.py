@@ -54,7 +54,7 @@ def declines(*arguments):
 
 
 # Both return 0 when they have done it.
-gemm_nt = declines  # (address, ((a, sfa), (b, sfb), d), rows of B per scale)
+gemm_nt = declines  # (address, ((a, sfa), (b, sfb), d[, c]), rows of B per scale)
 grouped_nt = declines  # (address, ((a, sfa), (b, sfb), d, layout), kind, alignment, expected_m)
 address = 0  # of the bridge
 

@@ -178,19 +178,22 @@ static int read_call(struct call *call, int a_rank, int b_rank, int32_t block_ro
     return 1;
 }
 
-// D = A B^T with arguments = ((a, sfa), (b, sfb), d) and B's scales for block_rows x 128.  0: queued (on a
-// CPU: done).
+// D = A B^T (+ C) with arguments = ((a, sfa), (b, sfb), d) or (..., d, c) and B's scales for block_rows x 128.
+// 0: queued (on a CPU: done).
 EXPORT int dg_bridge_gemm_nt(const struct bridge *bridge, void *arguments, int32_t block_rows);
 int dg_bridge_gemm_nt(const struct bridge *bridge, void *arguments, int32_t block_rows)
 {
     struct call call = {.bridge = bridge, .arguments = arguments};
-    if (!read_call(&call, 2, 2, block_rows))
+    const int has_c = bridge->size(arguments) == 4;
+    struct dg_tensor c;
+    if (!read_call(&call, 2, 2, block_rows) ||
+        (has_c && !read_tensor(&call, bridge->item(arguments, 3), 2, 1u << call.d.type, &c)))
         return 1;
     struct dg_gemm_options options = DG_GEMM_OPTIONS;
     options.flags = bridge->flags;
     void *thread = bridge->unlock();
-    dg_status status =
-        bridge->gemm(call.context, &call.a, &call.b, &call.d, NULL, &options, call.stream);
+    dg_status status = bridge->gemm(call.context, &call.a, &call.b, &call.d, has_c ? &c : NULL,
+                                    &options, call.stream);
     bridge->lock(thread);
     return status != DG_OK;
 }

@@ -223,6 +223,15 @@ def test_the_short_way_and_the_long_way_give_the_same_bits():
         raise AssertionError("torch %s: the short way is not there" % torch.__version__)
     assert _fast.gemm_nt(_fast.address, (left, right, short.tensor), 128) == 0
     assert (long.snapshot() == short.snapshot()).all()
+    ones = Operand((n, k), 1).pair(TORCH)
+    c = TORCH.bf16(random.standard_normal((m, n)))
+    _dense.gemm("nt", left, ones, long.tensor, c, (1, 1, 128), None, None)
+    if BRIDGE:
+        assert _fast.gemm_nt(_fast.address, (left, ones, short.tensor, c), 1) == 0
+        assert (long.snapshot() == short.snapshot()).all()
+        assert _fast.gemm_nt(_fast.address, (left, ones, short.tensor, c.float()), 1) != 0
+        assert _fast.gemm_nt(_fast.address, (left, ones, short.tensor, c[:9]), 1) != 0
+        assert (long.snapshot() == short.snapshot()).all()
     parameter = torch.nn.Parameter(right[0])
     deep_gemm.fp8_gemm_nt(left, (parameter, right[1]), short.tensor)
     assert _fast.gemm_nt(_fast.address, (left, (parameter, right[1]), short.tensor), 128) == 0
