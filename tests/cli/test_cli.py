@@ -119,8 +119,9 @@ def test_plan_and_compile_for_devices_that_are_not_there():
     fails(1, "h100-sxm, h100-pcie, h200, h20", "plan", "--device", "h300", problem)
 
 
-def test_all_listed_shapes_together_need_few_kernels():
-    lists = [part for name in sorted(os.listdir(SHAPES)) for part in ("--shapes", os.path.join(SHAPES, name))]
+def test_all_dense_shapes_together_need_few_kernels():
+    names = ("deepseek-v3-dense.txt", "deepseek-v3-1d1d.txt", "other-models-dense.txt", "small.txt")
+    lists = [part for name in names for part in ("--shapes", os.path.join(SHAPES, name))]
     for device in ("h100-sxm", "h200"):
         text = cli("compile", "--list", "--max-m", "1024", "--device", device, *lists).stdout
         assert 20 < int(re.search(r"^([0-9]+) kernels for ", text, re.MULTILINE).group(1)) <= 60, text

@@ -54,7 +54,7 @@ static const struct {
     int32_t block_m, block_n, split;
 } tiles_of_all[] = {
     {256, 128, 0}, {128, 192, 0}, {128, 128, 0}, {128, 96, 0}, {64, 128, 0},
-    {64, 112, 0},  {64, 64, 1},   {64, 64, 2},   {64, 32, 2}, {64, 16, 3},
+    {64, 64, 1},   {64, 64, 2},   {64, 32, 2},   {64, 16, 3},
 };
 
 static int is_of_all(const struct dg_sm90_config *c)
