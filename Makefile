@@ -80,7 +80,7 @@ update-plans: $(BUILD)/tests/unit/test_sm90_plan  ## golden plans anew, after a 
 	@$< --update
 SANITIZER ?= compute-sanitizer
 gpu-sanitize: $(BUILD)/tests/gpu/test_gpu_families $(BUILD)/tests/gpu/test_gpu_mqa  ## one problem of each kind under memcheck, racecheck, synccheck
-	@for tool in memcheck racecheck synccheck; do echo "$$tool:"; \
+	@export DG_JIT_ALL_LANES=1; for tool in memcheck racecheck synccheck; do echo "$$tool:"; \
 	    $(SANITIZER) --tool $$tool --error-exitcode 9 $< || exit 1; \
 	    DG_TEST_SCALE=0.02 $(SANITIZER) --tool $$tool --error-exitcode 9 $(word 2,$^) 30 || exit 1; done
 

@@ -26,6 +26,7 @@ static const struct dg_env_variable variables[DG_ENV_COUNT] = {
     [DG_ENV_JIT_PTXAS_VERBOSE] = {"DG_JIT_PTXAS_VERBOSE", "1: print registers and spills"},
     [DG_ENV_JIT_PTXAS_CHECK] = {"DG_JIT_PTXAS_CHECK", "1: refuse kernels that use local memory"},
     [DG_ENV_JIT_WITH_LINEINFO] = {"DG_JIT_WITH_LINEINFO", "1: line numbers for profilers"},
+    [DG_ENV_JIT_ALL_LANES] = {"DG_JIT_ALL_LANES", "1: barriers that racecheck can follow; slower"},
     [DG_ENV_JIT_PRINT_LOAD_TIME] = {"DG_JIT_PRINT_LOAD_TIME", "1: print the time to load a kernel"},
     [DG_ENV_JIT_DUMP_ASM] = {"DG_JIT_DUMP_ASM", "1: keep PTX and SASS beside the kernel"},
     [DG_ENV_JIT_DUMP_PTX] = {"DG_JIT_DUMP_PTX", "1: keep PTX beside the kernel"},

@@ -37,6 +37,7 @@ static void read_once(void)
         .print_load_time = debug || dg_env_number(DG_ENV_JIT_PRINT_LOAD_TIME, 0),
         .refuse_local_memory = dg_env_number(DG_ENV_JIT_PTXAS_CHECK, 0),
         .lineinfo = dg_env_number(DG_ENV_JIT_WITH_LINEINFO, 0),
+        .all_lanes = dg_env_number(DG_ENV_JIT_ALL_LANES, 0),
         .dump_ptx = dump || dg_env_number(DG_ENV_JIT_DUMP_PTX, 0),
         .dump_sass = dump || dg_env_number(DG_ENV_JIT_DUMP_SASS, 0),
         .lock_timeout_ms = 60000,

@@ -15,6 +15,7 @@ struct dg_jit_options {
     bool print_load_time;
     bool refuse_local_memory; // DG_JIT_PTXAS_CHECK
     bool lineinfo;
+    bool all_lanes; // kernels that racecheck can follow: a lane's arrival stands for no other lane
     bool dump_ptx;
     bool dump_sass;
     int lock_timeout_ms; // how long to wait for another process that compiles the same kernel

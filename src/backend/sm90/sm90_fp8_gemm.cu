@@ -50,6 +50,9 @@
 #ifndef DG_D_BUFFERS
 #error "DG_D_BUFFERS: 2 KB buffers of a math warp on the way to D, 1 to 8"
 #endif
+#ifndef DG_ALL_LANES
+#error "DG_ALL_LANES: 1 when racecheck shall follow the barriers"
+#endif
 #ifndef DG_ENTRY
 #error "DG_ENTRY: the kernel's name"
 #endif

@@ -39,6 +39,7 @@ enum {
     // A tile is STRIPS strips of 16 rows, each one warp's in every part; a part gathers up to MOST_GATHERED of them.
     STRIPS = 4 * TILE_GROUPS,
     MOST_GATHERED = (STRIPS + PARTS - 1) / PARTS,
+    SPOKEN_FOR = DG_ALL_LANES ? 1 : 32, // threads for which an arrival stands: sm90_multiply.cuh
     SUMS_BYTES = ACC * 4 * 32, // what a warp sends: [accumulators / 4][lane][4]
     // A group holds a slot until it has seen its next one, which the scale warps tell of this many fillings late.
     SCALE_LAG = DG_NUM_STAGES - DG_K_GROUPS > 3 ? 3 : DG_NUM_STAGES - DG_K_GROUPS - 1,
@@ -157,7 +158,7 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, const
         dg_cp_async_commit_group();
         dg_cp_async_wait_group(SCALE_LAG);
         __syncwarp();
-        if (i >= SCALE_LAG && thread % 32 == 0)
+        if (i >= SCALE_LAG && (thread % 32 == 0 || DG_ALL_LANES))
             dg_mbarrier_arrive(smem + FULL_AT + slot_of(i - SCALE_LAG) * 8);
     }
 }
@@ -241,7 +242,7 @@ DG_DEVICE void multiply(u32 smem, const struct work *work, int k_group, int stri
         for (int j = 0; j < DG_STAGE_BLOCKS; j++)
             dg_wgmma_wait(part[j]);
         __syncwarp(); // all lanes have read their scales
-        if (threadIdx.x % 32 == 0)
+        if (threadIdx.x % 32 == 0 || DG_ALL_LANES)
             dg_mbarrier_arrive(smem + EMPTY_AT + slot_of(i) * 8);
 #pragma unroll
         for (int j = 0; j < DG_STAGE_BLOCKS; j++) {
@@ -319,8 +320,8 @@ DG_DEVICE void init_barriers(u32 smem, int rank, int rows)
 {
     if (threadIdx.x == 0) {
         for (int i = 0; i < DG_NUM_STAGES; i++) {
-            dg_mbarrier_init(smem + FULL_AT + i * 8, 1 + SCALE_THREADS / 32);
-            dg_mbarrier_init(smem + EMPTY_AT + i * 8, 4 * TILE_GROUPS);
+            dg_mbarrier_init(smem + FULL_AT + i * 8, 1 + SCALE_THREADS / SPOKEN_FOR);
+            dg_mbarrier_init(smem + EMPTY_AT + i * 8, 128 * TILE_GROUPS / SPOKEN_FOR);
         }
         dg_mbarrier_init(smem + GATHERED_AT, 1);
         dg_fence_mbarrier_init();

@@ -5,6 +5,8 @@
 // width that a kernel needs, instead of being written out for all of them.
 #include "backend/sm90/sm90_kernel.h"
 
+#include "jit/options.h"
+
 #include <stdio.h>
 
 // ---- sizes, mirrored from the kernels ----
@@ -108,6 +110,7 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
         {"DG_SF_PACKED", kernel->sf_packed},
         {"DG_D_FP32", kernel->d_fp32},
         {"DG_SCALES_TMA", kernel->scales_tma},
+        {"DG_ALL_LANES", dg_jit_options()->all_lanes},
         {"DG_SPLIT", c->split},
         {"DG_STAGE_BLOCKS", c->stage_blocks},
         {"DG_K_GROUPS", c->k_groups},

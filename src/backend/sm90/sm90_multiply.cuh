@@ -21,9 +21,9 @@ enum {
     CLUSTER = DG_CLUSTER_M * DG_CLUSTER_N,
     SHARERS = DG_CLUSTER_M + DG_CLUSTER_N - 1,   // CTAs whose loads land in one CTA, itself included
     THREADS = 128 * (DG_MATH_GROUPS + 1),
-    // One lane speaks for its warp, but the scale warps write by ordinary copies over what the lanes have
-    // read: there each lane speaks for itself, so that racecheck can follow.
-    ALL_LANES_RELEASE = !DG_SCALES_TMA && CLUSTER == 1,
+    // One lane speaks for its warp, as it does for the memory model; but where the scale warps write by ordinary
+    // copies over what the lanes have read, racecheck follows only lanes that speak for themselves.
+    ALL_LANES_RELEASE = DG_ALL_LANES && CLUSTER == 1,
     // Shared memory: [A slots][B slots][D buffers][scale slots: A's, then B's per-column][barriers]
     A_BYTES = DG_BLOCK_M * BLOCK_K,
     B_BYTES = DG_BLOCK_N * BLOCK_K,
@@ -215,7 +215,8 @@ DG_DEVICE void multiply_at(u32 smem, struct slot *slot, u32 group, int n0, int o
                            int num_blocks, float (*total)[ACC])
 {
     const int shift = n0 % GRAIN / OFFSET_STEP, place = n0 % 128 - n0 % GRAIN;
-    const u32 a_at = (group * 64 + over_m) * BLOCK_K, b_at = over_n * BLOCK_K;
+    // Through a shuffle, so that the compiler sees that all lanes have the same: descriptors are uniform registers.
+    const u32 a_at = (group * 64 + __shfl_sync(~0u, over_m, 0)) * BLOCK_K, b_at = __shfl_sync(~0u, over_n, 0) * BLOCK_K;
 #pragma unroll
     for (int grain = 0; grain < 128; grain += GRAIN)
         if (GRAIN == 128 || place == grain)
