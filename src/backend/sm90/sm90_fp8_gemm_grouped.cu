@@ -23,9 +23,9 @@ enum {
     ROW_PIECE_BYTES = 64 * BLOCK_K,
     NOTES_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     NOTE_BYTES = 32,
-    // The scale warps follow the schedule too and need more registers than DG_LOAD_REGISTERS.
-    LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : DG_SCALES_TMA ? DG_LOAD_REGISTERS : 56,
-    MATH_REGISTERS = DG_MATH_GROUPS == 1 || DG_SCALES_TMA ? DG_MATH_REGISTERS : 224,
+    // Who follows the schedule needs more registers than DG_LOAD_REGISTERS; the math groups do with fewer.
+    LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : 56,
+    MATH_REGISTERS = DG_MATH_GROUPS == 1 ? DG_MATH_REGISTERS : 224,
 };
 
 // ---- notes ----
@@ -62,33 +62,47 @@ DG_DEVICE void read_note(u32 smem, struct slot slot, struct tile *tile)
 
 // ---- loader warp ----
 
-// The pieces of A that have rows of the tile.
+// The pieces of A that have rows of the tile; all of them in one box.
 DG_DEVICE void load_a(u32 smem, const struct dg_sm90_value_maps *maps, u32 full, int x, const struct tile *tile,
                       int index)
 {
-    if (ROW_PIECES == 1 || tile->rows > DG_BLOCK_M - 64) {
-        dg_tma_load_3d(smem, &maps->a, full, x, tile->m0, index);
-    } else {
+    const int in_pieces = tile->rows <= DG_BLOCK_M - 64, step = in_pieces ? 64 : DG_BLOCK_M;
 #pragma unroll 1
-        for (int row = 0; row < tile->rows; row += 64)
-            dg_tma_load_3d(smem + row * BLOCK_K, &maps->a_piece, full, x, tile->m0 + row, index);
-    }
+    for (int row = 0; row < tile->rows; row += step)
+        dg_tma_load_3d(smem + row * BLOCK_K, &maps->a + in_pieces, full, x, tile->m0 + row, index);
 }
 
-DG_DEVICE void load_scales_by_tma(u32 smem, const struct dg_sm90_group_maps *maps, u32 full, int block,
-                                  const struct tile *tile, int index_a, int index_b)
+// A box of more than 256 bytes that does not begin at a multiple of 16 is an illegal instruction to the copy engine.
+DG_DEVICE void load_sfa(u32 smem, const struct dg_sm90_group_maps *maps, u32 full, int column, const struct tile *tile,
+                        int index)
 {
-    const int column = DG_SF_PACKED ? block / 4 : tile->first_block + block;
-    dg_tma_load_3d(smem, &maps->sfa, full, tile->m0, column, index_a);
+    const int in_pieces = tile->m0 % 4 != 0, step = in_pieces ? 64 : DG_BLOCK_M;
+#pragma unroll 1
+    for (int row = 0; row < DG_BLOCK_M; row += step)
+        dg_tma_load_3d(smem + row * 4, &maps->sfa + in_pieces, full, tile->m0 + row, column, index);
+}
+
+DG_DEVICE void load_sfb(u32 smem, const struct dg_sm90_group_maps *maps, u32 full, int column, const struct tile *tile,
+                        int index)
+{
     if (DG_SFB_BLOCK_N == 1)
-        dg_tma_load_3d(smem + SFA_BYTES, &maps->sfb, full, tile->n0, column, index_b);
+        dg_tma_load_3d(smem, &maps->sfb, full, tile->n0, column, index);
     else // 16 aligned bytes of each row: column % 4 is the one that is needed
-        dg_tma_load_3d(smem + SFA_BYTES, &maps->sfb, full, column & ~3, tile->n0 / 128, index_b);
+        dg_tma_load_3d(smem, &maps->sfb, full, column & ~3, tile->n0 / 128, index);
+}
+
+// What is added to in memory is better in the L2 cache by then: half a tile ahead of the math groups.
+DG_DEVICE void prefetch_d(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                          const struct dg_sm90_group_maps *maps, const struct tile *tile)
+{
+    if (DG_D_FP32 && args->c_mode == DG_SM90_C_REDUCE)
+        dg_tma_prefetch_2d(&maps->d_tile, tile->n0, tile->m0 + (groups->own_d ? tile->group : 0) * groups->rows_of_map_d);
 }
 
 // One lane fills the ring.  Rows beyond the matrix and columns beyond k arrive as zeros.
-DG_DEVICE void load_tile(const struct dg_sm90_group_args *groups, const struct dg_sm90_group_maps *maps,
-                         const struct dg_sm90_value_maps *values, u32 smem, const struct tile *tile, struct slot *slot)
+DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                         const struct dg_sm90_group_maps *maps, const struct dg_sm90_value_maps *values, u32 smem,
+                         const struct tile *tile, struct slot *slot)
 {
     const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
     const u32 bytes = (tile->rows + 63) / 64 * ROW_PIECE_BYTES + B_BYTES + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0);
@@ -105,8 +119,14 @@ DG_DEVICE void load_tile(const struct dg_sm90_group_args *groups, const struct d
         dg_mbarrier_arrive_expect_tx(full, bytes);
         load_a(smem + slot->index * A_BYTES, values, full, block * BLOCK_K, tile, index_a);
         dg_tma_load_3d(smem + B_AT + slot->index * B_BYTES, &values->b, full, block * BLOCK_K, tile->n0, index_b);
-        if (DG_SCALES_TMA)
-            load_scales_by_tma(smem + SCALE_AT + slot->index * SCALE_BYTES, maps, full, block, tile, index_a, index_b);
+        if (DG_SCALES_TMA) {
+            const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
+            const int column = DG_SF_PACKED ? block / 4 : tile->first_block + block;
+            load_sfa(scales, maps, full, column, tile, index_a);
+            load_sfb(scales + SFA_BYTES, maps, full, column, tile, index_b);
+        }
+        if (block == tile->num_blocks / 2)
+            prefetch_d(args, groups, maps, tile);
     }
 }
 
@@ -128,7 +148,7 @@ DG_DEVICE void run_loader(const struct dg_sm90_gemm_args *args, const struct dg_
                 dg_fence_proxy_tensormap(&values->a_piece);
                 dg_fence_proxy_tensormap(&values->b);
             }
-            load_tile(groups, maps, values, smem, &tile, &slot);
+            load_tile(args, groups, maps, values, smem, &tile, &slot);
         }
         __syncwarp();
         if (tile.num_blocks < 0)
@@ -265,6 +285,7 @@ DG_DEVICE void prefetch_maps(const struct dg_sm90_group_maps *maps)
     dg_prefetch_tensormap(&maps->values.b);
     if (DG_SCALES_TMA) {
         dg_prefetch_tensormap(&maps->sfa);
+        dg_prefetch_tensormap(&maps->sfa_piece);
         dg_prefetch_tensormap(&maps->sfb);
     }
     dg_prefetch_tensormap(&maps->d);

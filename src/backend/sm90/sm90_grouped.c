@@ -226,6 +226,7 @@ static dg_status map_scales(const struct call *call, const struct dg_sm90_kernel
 {
     const CUtensorMapSwizzle plain = CU_TENSOR_MAP_SWIZZLE_NONE;
     DG_TRY(make_map(call, a, (uint32_t)kernel->config.block_m, 1, plain, 3, &maps->sfa));
+    DG_TRY(make_map(call, a, 64, 1, plain, 3, &maps->sfa_piece));
     if (kernel->sfb_block_n == 1)
         return make_map(call, b, (uint32_t)kernel->config.block_n, 1, plain, 3, &maps->sfb);
     return make_map(call, b, 4, (uint32_t)dg_sm90_sfb_rows(kernel), plain, 3, &maps->sfb);
@@ -260,16 +261,18 @@ static int d_fits_tma(const struct call *call, const struct stack *d)
 }
 
 static dg_status map_d(const struct call *call, const struct dg_sm90_kernel *kernel,
-                       const struct stack *d, struct dg_tensor_map *map)
+                       const struct stack *d, struct dg_sm90_group_maps *maps)
 {
     const int32_t columns = dg_sm90_d_columns(kernel);
     const int64_t bytes = columns * (call->problem->d_type == DG_F32 ? 4 : 2);
-    return make_map(call, d, (uint32_t)columns, 16,
+    DG_TRY(make_map(call, d, (uint32_t)columns, 16,
                     bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
                     : bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
                     : bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B
                                   : CU_TENSOR_MAP_SWIZZLE_NONE,
-                    2, map);
+                    2, &maps->d));
+    return make_map(call, d, (uint32_t)kernel->config.block_n, (uint32_t)kernel->config.block_m,
+                    CU_TENSOR_MAP_SWIZZLE_NONE, 2, &maps->d_tile);
 }
 
 // ---- arguments ----
@@ -448,7 +451,7 @@ static dg_status multiply(struct call *call)
     if (scales_tma)
         DG_TRY(map_scales(call, &kernel.tile, &sfa, &sfb, &maps));
     if (d_tma)
-        DG_TRY(map_d(call, &kernel.tile, &d, &maps.d));
+        DG_TRY(map_d(call, &kernel.tile, &d, &maps));
     DG_TRY(repack_operands(call));
     DG_TRY(map_values(call, c, &maps.values));
     if (call->kind == DG_KIND_K_GROUPED)

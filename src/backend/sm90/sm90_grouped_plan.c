@@ -3,8 +3,7 @@
 //
 // The sizes of the groups are not known here, only the rows that one usually has, and a kernel copes with any
 // sizes: pieces of 64 rows that a tile does not have cost next to nothing.  So the model weighs a tile on groups
-// of the usual size, and among tiles that are as good the tallest is taken, which loses least when the guess is
-// far too small.
+// of the usual size, and a wrong guess costs the difference of two tiles that are both good at the real one.
 #include "backend/sm90/sm90_grouped.h"
 
 #include "backend/sm90/sm90_args.h"
@@ -18,17 +17,18 @@
 
 #define CEIL_DIV(a, b) (((a) + (b)-1) / (b))
 
-// Block m, n, stages, math groups, cluster m, n, D buffers; tall ones first.
+// Block m, n, stages, math groups, cluster m, n, D buffers.  Where memory is the limit many are as good, and the first
+// is taken.
 static const struct dg_sm90_config tiles_1d2d[] = {
-    {256, 128, 4, 2, 1, 1, 1, 0, 0, 0}, {256, 112, 4, 2, 1, 1, 1, 0, 0, 0},
-    {128, 192, 5, 2, 1, 1, 1, 0, 0, 0}, {128, 128, 6, 2, 1, 1, 1, 0, 0, 0},
+    {128, 128, 6, 2, 1, 1, 1, 0, 0, 0}, {256, 128, 4, 2, 1, 1, 1, 0, 0, 0},
+    {256, 112, 4, 2, 1, 1, 1, 0, 0, 0}, {128, 192, 5, 2, 1, 1, 1, 0, 0, 0},
     {128, 64, 8, 2, 1, 1, 1, 0, 0, 0},  {64, 128, 8, 1, 1, 1, 2, 0, 0, 0},
     {64, 64, 12, 1, 1, 1, 1, 0, 0, 0},
 };
 static const struct dg_sm90_config tiles_1d1d[] = {
-    {256, 112, 4, 2, 1, 1, 1, 0, 0, 0}, {256, 96, 4, 2, 1, 1, 1, 0, 0, 0},
-    {128, 160, 5, 2, 1, 1, 1, 0, 0, 0}, {128, 144, 5, 2, 1, 1, 1, 0, 0, 0},
-    {128, 128, 5, 2, 1, 1, 1, 0, 0, 0}, {128, 64, 8, 2, 1, 1, 1, 0, 0, 0},
+    {256, 112, 4, 2, 1, 1, 1, 0, 0, 0}, {256, 96, 4, 2, 1, 1, 2, 0, 0, 0},
+    {128, 160, 5, 2, 1, 1, 2, 0, 0, 0}, {128, 144, 5, 2, 1, 1, 3, 0, 0, 0},
+    {128, 128, 5, 2, 1, 1, 3, 0, 0, 0}, {128, 64, 8, 2, 1, 1, 1, 0, 0, 0},
     {64, 64, 11, 1, 1, 1, 1, 0, 0, 0},
 };
 
@@ -78,15 +78,17 @@ static struct usual usual_sizes(const struct dg_problem *p)
 
 // ---- cost ----
 
-// Clocks of one tile of `rows` rows; the constants are those of sm90_plan.c.
+// Clocks of one tile of `rows` rows, fitted to an H100: the longest of what the tensor cores, one warpgroup's chain of
+// products and promotion, and the way from the L2 cache need for each k-block; and the tile's own.
 static double tile_clocks(const struct dg_sm90_config *c, const struct dg_problem *p, int64_t k,
                           int64_t rows)
 {
     const int per_column = p->sfb_block_n == 1;
     const double pieces = (double)CEIL_DIV(rows, 64), halves = ceil(pieces / c->math_groups);
-    const double tensor = (per_column ? 1.6 : 1.108) * (pieces * 2 * c->block_n + 30);
-    const double chain = fmax(halves * ((per_column ? 4.2 : 2.3) * c->block_n + 94), 255);
-    const double loaded = 128.0 * (pieces * 64 + c->block_n) / 61;
+    const double slower = per_column ? 1.6 : c->block_n % 64 ? 1.15 : 1.108;
+    const double tensor = slower * (pieces * 2 * c->block_n + 30);
+    const double chain = fmax(halves * ((per_column ? 4.2 : 2.3) * c->block_n + 94), 400);
+    const double loaded = 128.0 * (pieces * 64 + c->block_n) / 48;
     const double element = p->d_type == DG_F32 ? 4 : 2;
     return (double)CEIL_DIV(k, 128) * fmax(tensor, fmax(chain, loaded)) + 1160 +
            (double)rows * c->block_n * element / 26 + 550 * (halves - 1);

@@ -202,6 +202,12 @@ DG_DEVICE void dg_tma_load_2d_multicast(u32 smem, const struct dg_tensor_map *ma
                  : "memory");
 }
 
+// A box on its way to the L2 cache (9.7.9.25.5).
+DG_DEVICE void dg_tma_prefetch_2d(const struct dg_tensor_map *map, int x, int y)
+{
+    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(map), "r"(x), "r"(y) : "memory");
+}
+
 // A box of shared memory to its place in the tensor; what lies outside the tensor is left out.  `policy` is
 // an L2 cache policy (9.7.9.18).
 DG_DEVICE void dg_tma_store_2d(const struct dg_tensor_map *map, u32 smem, int x, int y, u64 policy)
