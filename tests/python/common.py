@@ -264,8 +264,9 @@ class Operand:
 
 
 def assert_close(got, exact, dtype, what=""):
-    """The limits of docs/NUMERICS.md."""
-    relative, row = (5e-4, 2e-3) if DEVICE == "cuda" else (1e-6, 5e-6)
+    """The limits of docs/NUMERICS.md; on a GPU twice the one of rows, as scales here differ by up to
+    16: the errors of a row are those of its largest columns."""
+    relative, row = (5e-4, 4e-3) if DEVICE == "cuda" else (1e-6, 5e-6)
     assert not np.isnan(got).any(), "%s: NaN in the result" % what
     error = np.abs(got - exact)
     size = np.sqrt((exact * exact).mean(axis=-1, keepdims=True)) if exact.size else exact
