@@ -60,22 +60,26 @@ static void add_candidate(void *user, const char *section, const char *key, cons
     }
 }
 
-// Makes the context plan this candidate; NULL: as it would by itself.
-static dg_status use_candidate(const struct trial *trial, const struct candidate *candidate)
+// Makes the context plan this candidate.
+static dg_status use_candidate(const struct trial *trial, int which)
 {
     char table[TABLE_BYTES];
-    if (!candidate)
-        return dg_context_set_tuning(trial->entry.all->context, NULL);
     snprintf(table, sizeof table, "deepgemm-tuning 1\n%s | %s | %s\n", trial->device, trial->line,
-             candidate->name);
+             trial->list[which].name);
     return dg_context_set_tuning(trial->entry.all->context, table);
+}
+
+// Makes the context plan by itself again.
+static dg_status use_choice(const struct trial *trial)
+{
+    return dg_context_set_tuning(trial->entry.all->context, NULL);
 }
 
 // The place of the plan in force; -1: it is none of the candidates.
 static dg_status find_choice(struct trial *trial)
 {
     struct cli_facts facts = {0};
-    DG_TRY(use_candidate(trial, NULL));
+    DG_TRY(use_choice(trial));
     const dg_status status =
         dg_explain(trial->entry.all->context, trial->entry.problem, cli_facts_add, &facts);
     const char *name = cli_facts_find(&facts, "candidate");
@@ -90,7 +94,7 @@ static dg_status find_choice(struct trial *trial)
 // One that cannot be compiled is left out, unless it is the choice.
 static dg_status prepare_candidate(struct trial *trial, int i)
 {
-    DG_TRY(use_candidate(trial, &trial->list[i]));
+    DG_TRY(use_candidate(trial, i));
     const dg_status status = bench_entry_prepare(&trial->entry);
     if (status == DG_OK || i == trial->choice)
         return status;
@@ -109,7 +113,7 @@ static dg_status record(struct trial *trial)
     for (int i = 0; i < trial->count; i++) {
         if (trial->list[i].is_out)
             continue;
-        DG_TRY(use_candidate(trial, &trial->list[i]));
+        DG_TRY(use_candidate(trial, i));
         DG_TRY(cli_gpu_record(gpu, bench_entry_launch, &trial->entry, trial->entry.num_launches,
                               &trial->list[i].graph));
     }
@@ -155,7 +159,7 @@ static dg_status measure(struct trial *trial)
 
 static dg_status check(struct trial *trial, struct cli_data *data, int which)
 {
-    DG_TRY(use_candidate(trial, &trial->list[which]));
+    DG_TRY(use_candidate(trial, which));
     return bench_entry_check(&trial->entry, bench_entry_launch, &trial->entry, data, check_products,
                              &trial->check);
 }
@@ -182,7 +186,7 @@ static void trial_close(struct trial *trial)
     for (int i = 0; i < trial->count; i++)
         if (trial->list[i].graph)
             trial->entry.all->gpu.cuda->cuGraphExecDestroy(trial->list[i].graph);
-    use_candidate(trial, NULL);
+    use_choice(trial);
     bench_entry_close(&trial->entry);
 }
 

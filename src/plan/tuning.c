@@ -178,8 +178,11 @@ static bool is_for(const struct winner *winner, const struct dg_problem *problem
     wanted.m = problem->m;
     if (wanted.m != winner->problem.m && wanted.a_major == DG_MN_MAJOR)
         wanted.lda = 0;
-    return dg_problem_complete(&wanted, &complete) == DG_OK &&
-           memcmp(&complete, problem, sizeof complete) == 0;
+    if (dg_problem_complete(&wanted, &complete) != DG_OK)
+        return false;
+    // Complete problems are zeroed whole before they are filled.
+    // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
+    return memcmp(&complete, problem, sizeof complete) == 0;
 }
 
 const char *dg_tuning_find(const struct dg_device *device, const struct dg_problem *problem)
