@@ -206,6 +206,48 @@ static void test_replays_of_a_graph(void)
     CHECK(is_right, "%s", lane.failure);
 }
 
+// ---- debugging ------------------------------------------------------------------------------------
+
+static dg_status call_checked(void *user, int index, CUstream stream)
+{
+    const struct captured *c = user;
+    return random_grouped_call(c->r, c->lane->context, c->at->base, c->at->options.workspace,
+                               c->at->options.workspace_bytes, DG_GROUPED_CHECK_LAYOUT, stream);
+}
+
+static bool is_refused(struct lane *lane, dg_status status, const char *text)
+{
+    return (status == DG_INVALID_ARGUMENT && strstr(dg_last_error(), text)) ||
+           lane_fail(lane, "%s instead of `%s`: %s", dg_status_name(status), text, dg_last_error());
+}
+
+// The check reads the layout back from the device, so it cannot be part of a graph.
+static void test_a_bad_layout_is_found(void)
+{
+    struct lane lane;
+    struct random_grouped r;
+    struct placed at;
+    CUgraphExec graph = NULL;
+    bool is_right = lane_open(&lane, NULL);
+    uint64_t seed = 1;
+    for (random_grouped_begin(&r, seed, 1 << 20); r.kind != DG_KIND_MASKED;)
+        random_grouped_begin(&r, ++seed, 1 << 20);
+    random_grouped_fill(&r);
+    struct captured captured = {&lane, &r, &at};
+    memset(r.layout, 0, (size_t)r.length * sizeof *r.layout);
+    is_right = is_right && place(&lane, &r, &at) &&
+               (call_checked(&captured, 0, lane.gpu.stream) == DG_OK ||
+                lane_fail(&lane, "%s", dg_last_error()));
+    r.layout[r.length - 1] = -7;
+    is_right = is_right && place(&lane, &r, &at) &&
+               is_refused(&lane, call_checked(&captured, 0, lane.gpu.stream), "] = -7: group ") &&
+               is_refused(&lane, cli_gpu_record(&lane.gpu, call_checked, &captured, 1, &graph),
+                          "capturing");
+    random_grouped_free(&r);
+    lane_close(&lane);
+    CHECK(is_right, "%s", lane.failure);
+}
+
 // ---- every kernel ---------------------------------------------------------------------------------
 
 enum { MAX_KERNELS = 1024, FEW_CTAS = 3 };
@@ -297,6 +339,7 @@ int main(int argc, char **argv)
     RUN(test_random_problems);
     if (argc == 1) {
         RUN(test_replays_of_a_graph);
+        RUN(test_a_bad_layout_is_found);
         RUN(test_every_kernel);
     }
     return harness_end();
