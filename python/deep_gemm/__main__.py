@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`python -m deep_gemm`: what the library finds on this machine."""
 
+import os
 import sys
 
 from . import _library, __version__
@@ -21,4 +22,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # a reader like `head` has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
