@@ -188,12 +188,8 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 a_at, u32 b_at, in
         for (int half = 0; half < halves; half++) {
             float part[ACC];
             start_products(part, a + half * (DG_MATH_GROUPS * 64 * BLOCK_K), b);
-            if (half == 0 && DG_SFB_BLOCK_N == 1) {
-                // No wait, as the slot is full; but a loop, before which the compiler would place the scales' many
-                // loads and products, between the wgmma.
-                dg_mbarrier_wait(smem + FULL_AT + slot->index * 8, slot->parity);
+            if (half == 0 && DG_SFB_BLOCK_N == 1)
                 read_scales_b(scales, block, 0, &now);
-            }
             if (half == halves - 1) {
                 next_slot(slot);
                 if (block + 1 < num_blocks)
