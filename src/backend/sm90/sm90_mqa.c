@@ -15,7 +15,6 @@
 #define LL(x) ((long long)(x))
 
 enum { MOST_HEADS = 128, MOST_DEPTH = 128, QUERIES = 4, STAGE_KEYS = 64 };
-static const double cache_bytes = 50e6; // the L2 cache of an H100
 _Static_assert((int)DG_MQA_CHUNK == (int)DG_SM90_MQA_CHUNK, "schedules are the same everywhere");
 
 // ---- checks -----------------------------------------------------------------------------------------
@@ -204,14 +203,6 @@ static void fill_plain(const struct dg_mqa_args *args, struct dg_sm90_mqa_args *
     out->is_compressed = (args->flags & DG_MQA_COMPRESSED) != 0;
 }
 
-// No row of the paged form has more scores.
-static int64_t max_length(const struct dg_mqa_args *args)
-{
-    const struct dg_mqa_paged *p = &args->paged;
-    return p->max_pages > args->columns / p->page_size ? args->columns
-                                                       : p->max_pages * p->page_size;
-}
-
 static void fill_paged(const struct dg_mqa_args *args, const struct dg_sm90_mqa_kernel *kernel,
                        struct dg_sm90_mqa_args *out)
 {
@@ -220,10 +211,6 @@ static void fill_paged(const struct dg_mqa_args *args, const struct dg_sm90_mqa_
     out->block_table = p->block_table;
     out->schedule = p->schedule;
     out->block_table_stride = p->block_table_stride;
-    // What a cache of this size cannot keep until the next call should not push other things out.
-    out->key_policy = (double)p->batch * (double)max_length(args) * (args->depth + 4) > cache_bytes
-                          ? DG_SM90_EVICT_FIRST
-                          : DG_SM90_EVICT_NORMAL;
     out->max_pages = p->max_pages;
     out->batch = p->batch;
     out->next_n = p->next_n;
@@ -233,7 +220,9 @@ static void fill_paged(const struct dg_mqa_args *args, const struct dg_sm90_mqa_
     while (1 << out->page_shift < p->page_size)
         out->page_shift++;
     out->merged_rows = (int)merged_rows(args, kernel);
-    out->max_length = (int)max_length(args);
+    out->max_length = p->max_pages > args->columns / p->page_size
+                          ? (int)args->columns
+                          : (int)(p->max_pages * p->page_size);
 }
 
 static void fill_args(const struct dg_mqa_args *args, const struct dg_sm90_mqa_kernel *kernel,

@@ -85,15 +85,6 @@ DG_DEVICE void dg_tma_load_4d(u32 smem, const struct dg_tensor_map *map, u32 bar
                  : "memory");
 }
 
-// `policy` is an L2 cache policy, as in sm90_args.h.
-DG_DEVICE void dg_tma_load_3d_hint(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x, int y, int z, u64 policy)
-{
-    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint"
-                 " [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(smem), "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z),
-                 "l"(policy)
-                 : "memory");
-}
-
 // `bytes` from a multiple of 16 to one, both counted in 16 (9.7.9.25.4.1).
 DG_DEVICE void dg_bulk_load(u32 smem, const void *global, u32 bytes, u32 barrier)
 {

@@ -25,7 +25,6 @@ struct dg_sm90_mqa_args {
     // Paged: tokens [first_token, first_token + num_tokens) of the next_n of each sequence.
     const int *lengths, *block_table, *schedule;
     long long block_table_stride, max_pages;
-    unsigned long long key_policy; // DG_SM90_EVICT_...
     int batch, next_n, first_token, num_tokens, lengths_per_row, num_workers;
     int page_size, page_shift; // page_size = 1 << page_shift
     int max_length;            // no row has more scores than max_length

@@ -4,13 +4,7 @@
 
 #include <stdio.h>
 
-enum {
-    MOST_SMEM = 232448,
-    MOST_STAGES = 24,
-    MOST_PAGED_STAGES = 12,
-    INFO_BYTES = 128,
-    SCAN_BYTES = 256
-};
+enum { MOST_SMEM = 232448, MOST_STAGES = 24, INFO_BYTES = 128, SCAN_BYTES = 256 };
 
 // ---- which ------------------------------------------------------------------------------------------
 
@@ -111,11 +105,12 @@ static int32_t smem_bytes(const struct dg_sm90_mqa_kernel *k, int32_t stages)
 
 int32_t dg_sm90_mqa_stages(const struct dg_sm90_mqa_kernel *k)
 {
-    // Groups take turns.  More bytes of pages in flight than those of 12 stages made the kernel slower.
-    const int32_t groups = dg_sm90_mqa_math_groups(k);
-    int32_t stages = (k->is_paged ? MOST_PAGED_STAGES : MOST_STAGES) / groups * groups;
+    // Groups take turns, and the paged kernel's two key loaders do.
+    const int32_t groups = dg_sm90_mqa_math_groups(k),
+                  step = k->is_paged && groups % 2 ? 2 * groups : groups;
+    int32_t stages = MOST_STAGES / step * step;
     while (smem_bytes(k, stages) > MOST_SMEM)
-        stages -= groups;
+        stages -= step;
     return stages;
 }
 

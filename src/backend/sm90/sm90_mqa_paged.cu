@@ -6,12 +6,12 @@
 // schedule (sm90_mqa_schedule.cu) gives each CTA a run of chunks of 128 positions, over as many sequences as
 // it takes.  Roles of the warps:
 //
-//     key loader     waits empty[s]    TMA boxes of 64 keys and their scales       -> full[s]
+//     key loaders    wait  empty[s]    TMA boxes of 64 keys and their scales       -> full[s]
 //     query loader   waits q_empty[u]  q by TMA, weights and lengths of a sequence  -> q_full[u]
-//     fill warps     minus infinity outside of all lengths
+//     fill warp      minus infinity outside of all lengths
 //     math groups    wait  full[s]     products, weighted sums, stores              -> empty[s]
 //
-// The math groups take turns at the stages.  A page of 64 keys and its scales follow one another, and come as
+// The math groups take turns at the stages, and so do the two key loaders.  A page of 64 keys and its scales follow one another, and come as
 // one box of rows of DG_DEPTH bytes (args.merged_rows).
 //
 // Nothing in schedule, lengths or table is trusted: sequences and chunks are cut to what there is, and a page
@@ -22,6 +22,7 @@
 
 enum {
     STAGE_KEYS = 64,
+    KEY_LOADERS = 2,
     CHUNK_STAGES = DG_SM90_MQA_CHUNK / STAGE_KEYS,
     KEY_BYTES = STAGE_KEYS * DG_DEPTH,
     STAGE_BYTES = KEY_BYTES + 1024, // keys, scales: of each page at multiples of 128 bytes
@@ -39,7 +40,7 @@ enum {
     Q_FULL_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     Q_EMPTY_AT = Q_FULL_AT + DG_Q_SLOTS * 8,
 };
-static_assert(DG_NUM_STAGES % DG_MATH_GROUPS == 0,
+static_assert(DG_NUM_STAGES % DG_MATH_GROUPS == 0 && DG_NUM_STAGES % KEY_LOADERS == 0,
               "who skips a lap would mistake the parity");
 
 // ---- who does what ----
@@ -141,18 +142,20 @@ DG_DEVICE void load_stage(const struct dg_sm90_mqa_args *args, const struct dg_s
                                                               : KEY_BYTES + STAGE_KEYS * 4);
     __syncwarp();
     if (lane * page_keys < STAGE_KEYS) {
-        dg_tma_load_3d_hint(keys + lane * page_keys * DG_DEPTH, &maps->kv, full, 0, first_key, page, args->key_policy);
+        dg_tma_load_3d(keys + lane * page_keys * DG_DEPTH, &maps->kv, full, 0, first_key, page);
         if (!args->merged_rows)
             dg_tma_load_2d(keys + KEY_BYTES + lane * max(page_keys * 4, 128), &maps->scales, full, first_key, page);
     }
 }
 
+// `turn`: of the loaders, which takes every KEY_LOADERS-th stage.
 DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
-                         u32 smem, struct share share)
+                         u32 smem, struct share share, u32 turn)
 {
     const int lane = threadIdx.x % 32;
-    struct slot slot = {0, 0};
+    struct slot slot = {turn, 0};
     struct pages pages = {0, 0, 0};
+    int stage = turn; // the loader's next one, counted in the sequence's part
     // The table is read before the length is known.
     const int sequence = share.sequence;
     if (sequence < args->batch)
@@ -160,8 +163,8 @@ DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm
     for (struct work work = next_work(args, &share); work.stages; work = next_work(args, &share)) {
         if (work.sequence != sequence)
             pages = read_pages(args, work.sequence, work.first);
-        for (int i = 0; i < work.stages; i++, next_slot(&slot, DG_NUM_STAGES)) {
-            const int key = (work.first + i) * STAGE_KEYS;
+        for (; stage < work.stages; stage += KEY_LOADERS, skip_slots(&slot, KEY_LOADERS)) {
+            const int key = (work.first + stage) * STAGE_KEYS;
             int place = (key >> args->page_shift) - pages.first;
             if (place >= 32) {
                 place -= 32;
@@ -169,9 +172,9 @@ DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm
                 pages.ids = pages.next_ids;
                 pages.next_ids = read_table(args, work.sequence, pages.first + 32);
             }
-            load_stage(args, maps, smem, slot, __shfl_sync(~0u, pages.ids, place + lane % 4),
-                       key & (args->page_size - 1));
+            load_stage(args, maps, smem, slot, __shfl_sync(~0u, pages.ids, place + lane % 4), key & (args->page_size - 1));
         }
+        stage -= work.stages;
     }
 }
 
@@ -316,12 +319,11 @@ DG_DEVICE void work_all(const struct dg_sm90_mqa_args *args, u32 smem, u32 group
 
 // ---- the kernel ----
 
-DG_DEVICE void fill_all(const struct dg_sm90_mqa_args *args, u32 warp, int is_valid)
+DG_DEVICE void fill_all(const struct dg_sm90_mqa_args *args, int is_valid)
 {
     const u32 minus_infinity = 0xff800000u, nan = 0x7fffffffu;
     if (args->is_filled || !is_valid)
-        fill_rows(args, blockIdx.x * FILL_WARPS + warp, gridDim.x * FILL_WARPS, is_valid ? minus_infinity : nan,
-                  !is_valid);
+        fill_rows(args, blockIdx.x, gridDim.x, is_valid ? minus_infinity : nan, !is_valid);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -344,12 +346,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (warp >= 4 * DG_MATH_GROUPS) {
         DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
         const u32 role = warp - 4 * DG_MATH_GROUPS;
-        if (role == 0 && is_valid)
-            load_keys(&args, &maps, smem, share);
-        else if (role == 1 && is_valid)
+        if (role < KEY_LOADERS && is_valid)
+            load_keys(&args, &maps, smem, share, role);
+        else if (role == KEY_LOADERS && is_valid)
             load_sequences(&args, &maps, smem, share);
-        else if (role >= 2)
-            fill_all(&args, role - 2, is_valid);
+        else if (role == KEY_LOADERS + 1)
+            fill_all(&args, is_valid);
         dg_griddepcontrol_launch_dependents();
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
