@@ -60,7 +60,8 @@ def test_one_problem_of_each_kind():
 
 
 def test_mqa_logits():
-    run("test_gpu_mqa", scale=0.03)
+    run("test_gpu_mqa", scale=0.01)
+    run("test_gpu_mqa_budget", scale=0.01)
 
 
 def test_chains_of_early_launches():
