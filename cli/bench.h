@@ -68,8 +68,8 @@ int bench_read_peers(const struct cli_command *command, const char *path,
 // NULL: no row for this problem.
 const struct bench_peer *bench_find_peer(const struct bench_peers *peers,
                                          const struct dg_problem *problem);
-// For a peer's row without a time of cuBLASLt: the dense row with one that is nearest, of the same n and k if there
-// are such.  Timed in our run too, it tells how this run and that of the file compare.
+// For a peer's row without a time of cuBLASLt: the dense row with one that is most like a group of it, of the same n
+// and k if there are such.  Timed in our run too, it tells how this run and that of the file compare.
 const struct bench_peer *bench_find_reference(const struct bench_peers *peers,
                                               const struct bench_peer *peer);
 

@@ -63,9 +63,9 @@ struct dg_sm90_value_maps {
 
 // Those of scales have three dimensions too, that of D has [row][column].
 struct dg_sm90_group_maps {
-    struct dg_sm90_value_maps values;         // groups along k: those of each group are in the list
-    struct dg_tensor_map d, d_tile;           // d_tile: whole tiles for boxes
-    struct dg_tensor_map sfa, sfa_piece, sfb; // as a and a_piece
+    struct dg_sm90_value_maps values; // groups along k: those of each group are in the list
+    struct dg_tensor_map d, d_tile;   // d_tile: whole tiles for boxes
+    struct dg_tensor_map sfa, sfb;
 };
 
 // A group along k, in the order in which groups are worked on.

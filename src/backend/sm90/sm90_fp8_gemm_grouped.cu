@@ -38,6 +38,7 @@ DG_DEVICE void write_note(u32 smem, struct slot slot, const struct tile *tile)
     dg_st_shared_word(at + 8, tile->rows);
     dg_st_shared_word(at + 12, tile->n0);
     dg_st_shared_word(at + 16, tile->num_blocks);
+    dg_st_shared_word(at + 20, tile->skip);
 }
 
 // A reduction tells the compiler that all lanes have the same.  Loops and branches that hang on it, and the slot that
@@ -58,6 +59,7 @@ DG_DEVICE void read_note(u32 smem, struct slot slot, struct tile *tile)
     tile->rows = read_word(at + 8);
     tile->n0 = read_word(at + 12);
     tile->num_blocks = read_word(at + 16);
+    tile->skip = read_word(at + 20);
 }
 
 // ---- loader warp ----
@@ -70,16 +72,6 @@ DG_DEVICE void load_a(u32 smem, const struct dg_sm90_value_maps *maps, u32 full,
 #pragma unroll 1
     for (int row = 0; row < tile->rows; row += step)
         dg_tma_load_3d(smem + row * BLOCK_K, &maps->a + in_pieces, full, x, tile->m0 + row, index);
-}
-
-// A box of more than 256 bytes that does not begin at a multiple of 16 is an illegal instruction to the copy engine.
-DG_DEVICE void load_sfa(u32 smem, const struct dg_sm90_group_maps *maps, u32 full, int column, const struct tile *tile,
-                        int index)
-{
-    const int in_pieces = tile->m0 % 4 != 0, step = in_pieces ? 64 : DG_BLOCK_M;
-#pragma unroll 1
-    for (int row = 0; row < DG_BLOCK_M; row += step)
-        dg_tma_load_3d(smem + row * 4, &maps->sfa + in_pieces, full, tile->m0 + row, column, index);
 }
 
 DG_DEVICE void load_sfb(u32 smem, const struct dg_sm90_group_maps *maps, u32 full, int column, const struct tile *tile,
@@ -122,7 +114,7 @@ DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
         if (DG_SCALES_TMA) {
             const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
             const int column = DG_SF_PACKED ? block / 4 : tile->first_block + block;
-            load_sfa(scales, maps, full, column, tile, index_a);
+            dg_tma_load_3d(scales, &maps->sfa, full, tile->m0, column, index_a);
             load_sfb(scales + SFA_BYTES, maps, full, column, tile, index_b);
         }
         if (block == tile->num_blocks / 2)
@@ -231,16 +223,18 @@ DG_DEVICE void store_live(float *total, const struct dg_sm90_gemm_args *args, co
                           const struct dg_tensor_map *map, u32 smem, int warp, int half, const struct tile *tile)
 {
     const u32 buffers = smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES);
-    const int row = tile->m0 + piece_row(warp / 4, half) + warp % 4 * 16, end = tile->m0 + tile->rows;
-    const int index = groups->own_d ? tile->group : 0;
+    const int row = tile->m0 + piece_row(warp / 4, half) + warp % 4 * 16;
+    const int begin = tile->m0 + tile->skip, end = tile->m0 + tile->rows;
+    const int is_whole = row >= begin && row + 16 <= end, index = groups->own_d ? tile->group : 0;
     struct dg_sm90_gemm_args own = *args; // of this tile's part of D and C
     own.m = end;
     own.d = (char *)args->d + index * groups->d_group * D_ELEMENT;
     own.c = (const char *)args->c + index * groups->c_group * D_ELEMENT;
-    if (args->c_mode == DG_SM90_C_REDUCE && row + 16 > end)
+    if (args->c_mode == DG_SM90_C_REDUCE && !is_whole)
         own.c_mode = DG_SM90_C_READ;
     if (row < end)
-        store_strip(total, &own, map, buffers, half, row, tile->n0, row + index * groups->rows_of_map_d, row + 16 <= end);
+        store_strip(total, &own, map, buffers, half, row, tile->n0, row + index * groups->rows_of_map_d,
+                    max(begin - row, 0), is_whole);
 }
 
 // What leaves C as it is, -0 included.
@@ -285,7 +279,6 @@ DG_DEVICE void prefetch_maps(const struct dg_sm90_group_maps *maps)
     dg_prefetch_tensormap(&maps->values.b);
     if (DG_SCALES_TMA) {
         dg_prefetch_tensormap(&maps->sfa);
-        dg_prefetch_tensormap(&maps->sfa_piece);
         dg_prefetch_tensormap(&maps->sfb);
     }
     dg_prefetch_tensormap(&maps->d);

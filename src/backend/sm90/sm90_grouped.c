@@ -226,7 +226,6 @@ static dg_status map_scales(const struct call *call, const struct dg_sm90_kernel
 {
     const CUtensorMapSwizzle plain = CU_TENSOR_MAP_SWIZZLE_NONE;
     DG_TRY(make_map(call, a, (uint32_t)kernel->config.block_m, 1, plain, 3, &maps->sfa));
-    DG_TRY(make_map(call, a, 64, 1, plain, 3, &maps->sfa_piece));
     if (kernel->sfb_block_n == 1)
         return make_map(call, b, (uint32_t)kernel->config.block_n, 1, plain, 3, &maps->sfb);
     return make_map(call, b, 4, (uint32_t)dg_sm90_sfb_rows(kernel), plain, 3, &maps->sfb);

@@ -85,9 +85,11 @@ static double tile_clocks(const struct dg_sm90_config *c, const struct dg_proble
 {
     const int per_column = p->sfb_block_n == 1;
     const double pieces = (double)CEIL_DIV(rows, 64), halves = ceil(pieces / c->math_groups);
-    const double slower = per_column ? 1.6 : c->block_n % 64 ? 1.15 : 1.108;
+    const double slower = per_column        ? (c->block_m / c->math_groups > 64 ? 1.93 : 2.33)
+                          : c->block_n % 64 ? 1.15
+                                            : 1.108;
     const double tensor = slower * (pieces * 2 * c->block_n + 30);
-    const double chain = fmax(halves * ((per_column ? 4.2 : 2.3) * c->block_n + 94), 400);
+    const double chain = fmax(halves * (2.3 * c->block_n + 94), 400);
     const double loaded = 128.0 * (pieces * 64 + c->block_n) / 48;
     const double element = p->d_type == DG_F32 ? 4 : 2;
     return (double)CEIL_DIV(k, 128) * fmax(tensor, fmax(chain, loaded)) + 1160 +

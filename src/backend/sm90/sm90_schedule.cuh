@@ -8,6 +8,9 @@
 //     section     0: rows 0-299     1: 300-301   2: 384-...         DG_BLOCK_M = 256
 //     units       0 1 .. 2n-1       2n .. 3n-1   3n ..              n = args.units_n
 //
+// Tiles begin at multiples of 4 rows, as the copy engine takes scales from multiples of 16 bytes only; so up to three
+// rows before a section are in its first tile too, where they are multiplied, but not stored.
+//
 // CTA c takes units c, c + gridDim, ...; so each warp that follows the schedule walks the sections once, in
 // order, and all of them meet the same tiles.  In a section units go down bands of args.band tiles of rows.
 #ifndef DG_SM90_SCHEDULE_CUH
@@ -19,6 +22,7 @@
 struct tile {
     int group;
     int m0, rows, n0;            // m0: in the group's matrix, or in that of all groups
+    int skip;                    // so many of the rows, at most 3, are still another's
     int num_blocks, first_block; // first_block: k-block of the scales
 };
 
@@ -57,7 +61,7 @@ DG_DEVICE int next_run(const struct dg_sm90_gemm_args *args, const struct dg_sm9
     const int lane = threadIdx.x % 32, first = walk->first + walk->rows;
     if (first >= limit)
         return 0;
-    const int most = min(limit - first, args->band * DG_BLOCK_M);
+    const int most = min(limit - first, args->band * DG_BLOCK_M - first % 4);
     walk->first = first;
     walk->group = group_of_row(groups, first);
     for (int row = lane, done = 0; !done; row += 128) {
@@ -120,6 +124,11 @@ DG_DEVICE int next_group(const struct dg_sm90_group_args *groups, struct walk *w
 
 // ---- tiles ----
 
+DG_DEVICE int tiles_of(const struct walk *walk)
+{
+    return (walk->first % 4 + walk->rows + DG_BLOCK_M - 1) / DG_BLOCK_M;
+}
+
 DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                            struct walk *walk)
 {
@@ -140,7 +149,7 @@ DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg
             return 0;
     }
     const int is_idle = groups->kind == DG_SM90_ALONG_K ? groups->list[walk->group].num_blocks == 0 : walk->group < 0;
-    walk->units = is_idle && groups->keep_idle ? 0 : (walk->rows + DG_BLOCK_M - 1) / DG_BLOCK_M * args->units_n;
+    walk->units = is_idle && groups->keep_idle ? 0 : tiles_of(walk) * args->units_n;
     return 1;
 }
 
@@ -152,11 +161,12 @@ DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
     while (unit >= walk->before + walk->units)
         if (!next_section(args, groups, walk))
             return;
-    const int tiles_m = (walk->rows + DG_BLOCK_M - 1) / DG_BLOCK_M, per_band = args->band * args->units_n;
+    const int tiles_m = tiles_of(walk), per_band = args->band * args->units_n;
     const int first = (unit - walk->before) / per_band * args->band, inside = (unit - walk->before) % per_band;
     const int height = min(args->band, tiles_m - first), m = (first + inside % height) * DG_BLOCK_M;
-    tile->m0 = walk->first + m;
-    tile->rows = min(walk->rows - m, DG_BLOCK_M);
+    tile->skip = m == 0 ? walk->first % 4 : 0;
+    tile->m0 = (walk->first & ~3) + m;
+    tile->rows = min(walk->first % 4 + walk->rows - m, DG_BLOCK_M);
     tile->n0 = inside / height * DG_BLOCK_N;
     tile->group = walk->group;
     tile->num_blocks = walk->group < 0 ? 0 : args->num_k_blocks;

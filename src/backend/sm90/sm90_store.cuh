@@ -57,15 +57,16 @@ DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 buf
     }
 }
 
-// A piece from its buffer to D by ordinary stores, for a D that TMA cannot write.
-DG_DEVICE void copy_piece(const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column)
+// A piece from its buffer to D by ordinary stores, for a D that TMA cannot write: rows from `first` on that lie
+// before row args->m.
+DG_DEVICE void copy_piece(const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column, int first)
 {
 #pragma unroll 1
     for (int i = threadIdx.x % 32; i < 16 * D_COLUMNS; i += 32) {
         const int r = i / D_COLUMNS, c = i % D_COLUMNS, in = r * D_ROW_BYTES + c * D_ELEMENT;
         const u32 word = dg_ld_shared(buffer + ((in & ~3) ^ (in >> 7 & (D_ROW_BYTES / 16 - 1)) << 4));
         const i64 at = (row + r) * args->d_row_stride + column + c;
-        if (row + r >= args->m || column + c >= args->n)
+        if (r < first || row + r >= args->m || column + c >= args->n)
             continue;
         if (DG_D_FP32)
             ((u32 *)args->d)[at] = word;
@@ -74,8 +75,8 @@ DG_DEVICE void copy_piece(const struct dg_sm90_gemm_args *args, u32 buffer, int 
     }
 }
 
-// The rows of a piece that lie before row args->m, for a D that TMA could write, but whole.
-DG_DEVICE void copy_chunks(const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column)
+// The same for a D that TMA could write, but all rows of it.
+DG_DEVICE void copy_chunks(const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column, int first)
 {
     enum { CHUNKS = D_ROW_BYTES / 16, ELEMENTS = 16 / D_ELEMENT };
 #pragma unroll
@@ -83,7 +84,7 @@ DG_DEVICE void copy_chunks(const struct dg_sm90_gemm_args *args, u32 buffer, int
         const int r = i / CHUNKS, c = i % CHUNKS, in = r * D_ROW_BYTES + c * 16;
         const i64 at = (row + r) * args->d_row_stride + column + c * ELEMENTS;
         float chunk[4];
-        if (row + r >= args->m || column + c * ELEMENTS >= args->n)
+        if (r < first || row + r >= args->m || column + c * ELEMENTS >= args->n)
             continue;
         dg_ld_shared_v4(buffer + (in ^ (in >> 7 & (CHUNKS - 1)) << 4), chunk);
         *(float4 *)((char *)args->d + at * D_ELEMENT) = make_float4(chunk[0], chunk[1], chunk[2], chunk[3]);
@@ -94,7 +95,7 @@ DG_DEVICE void copy_chunks(const struct dg_sm90_gemm_args *args, u32 buffer, int
 // what lies outside D.  The 16-byte chunks of the buffer are permuted as the TMA swizzle of this width has
 // it, so that the fragments meet no bank twice.
 DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
-                           u32 buffer, int row, int column, int map_row, int is_whole)
+                           u32 buffer, int row, int column, int map_row, int first, int is_whole)
 {
     const u32 lane = threadIdx.x % 32;
     const u32 my_row = DG_D_FP32 ? lane / 4 : lane % 16, my_chunk = DG_D_FP32 ? lane % 4 / 2 : lane / 16;
@@ -116,9 +117,9 @@ DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *a
     dg_fence_proxy_async();
     __syncwarp();
     if (!args->d_tma) {
-        copy_piece(args, buffer, row, column);
+        copy_piece(args, buffer, row, column, first);
     } else if (!is_whole) {
-        copy_chunks(args, buffer, row, column);
+        copy_chunks(args, buffer, row, column, first);
         if (lane == 0)
             dg_bulk_commit_group(); // of nothing: buffers are waited for by the number of groups behind them
     } else if (lane == 0) {
@@ -131,10 +132,10 @@ DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *a
 }
 
 // Stores the 16 rows of the calling warp.  `buffers` are its own; `turn` counts its earlier calls for a tile.
-// In the map they begin at map_row; is_whole 0: not all of them are before args->m, and the map, which covers more
-// than these rows, would write the others too.
+// In the map they begin at map_row.  Their first `first` are not to be written, nor those from row args->m on;
+// is_whole 0: there are such, and the map, which covers more rows than the caller's, would write them.
 DG_DEVICE void store_strip(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
-                           u32 buffers, int turn, int row, int column, int map_row, int is_whole)
+                           u32 buffers, int turn, int row, int column, int map_row, int first, int is_whole)
 {
     if (args->c_mode == DG_SM90_C_READ)
         add_c(total, args, buffers, row, column);
@@ -143,14 +144,14 @@ DG_DEVICE void store_strip(float *total, const struct dg_sm90_gemm_args *args, c
         const int start = i == D_PIECES - 1 ? DG_WARP_N - D_COLUMNS : i * D_COLUMNS; // the last may overlap
         store_piece(total + start / 2, args, map,
                     buffers + (turn * D_PIECES + i) % DG_D_BUFFERS * D_BUFFER_BYTES, row, column + start, map_row,
-                    is_whole);
+                    first, is_whole);
     }
 }
 
 DG_DEVICE void store_rows(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
                           u32 buffers, int turn, int row, int column)
 {
-    store_strip(total, args, map, buffers, turn, row, column, row, 1);
+    store_strip(total, args, map, buffers, turn, row, column, row, 0, 1);
 }
 
 #endif
