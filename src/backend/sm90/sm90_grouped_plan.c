@@ -85,10 +85,10 @@ static double tile_clocks(const struct dg_sm90_config *c, const struct dg_proble
 {
     const int per_column = p->sfb_block_n == 1;
     const double pieces = (double)CEIL_DIV(rows, 64), halves = ceil(pieces / c->math_groups);
-    const double slower = per_column        ? (c->block_m / c->math_groups > 64 ? 1.93 : 2.33)
-                          : c->block_n % 64 ? 1.15
-                                            : 1.108;
-    const double tensor = slower * (pieces * 2 * c->block_n + 30);
+    const double ideal = pieces * 2 * c->block_n; // of the tensor cores
+    const double tensor = !per_column ? (c->block_n % 64 ? 1.15 : 1.108) * (ideal + 30)
+                          : c->block_m > 64 * c->math_groups ? 1.45 * (ideal + 310)
+                                                             : 1.64 * (ideal + 265);
     const double chain = fmax(halves * (2.3 * c->block_n + 94), 400);
     const double loaded = 128.0 * (pieces * 64 + c->block_n) / 48;
     const double element = p->d_type == DG_F32 ? 4 : 2;
