@@ -56,9 +56,11 @@ static dg_status read_sizes(FILE *file, struct recorded *to)
     long long size;
     while (fscanf(file, "%lld%*[ ,\t\r\n]", &size) == 1) {
         int64_t *sizes = realloc(to->sizes, (size_t)(to->count + 1) * sizeof *sizes);
-        if (!sizes || size < 0 || size > INT32_MAX)
-            return sizes ? DG_INVALID_ARGUMENT : DG_OUT_OF_MEMORY;
+        if (!sizes)
+            return DG_OUT_OF_MEMORY;
         to->sizes = sizes;
+        if (size < 0 || size > INT32_MAX)
+            return DG_INVALID_ARGUMENT;
         to->sizes[to->count++] = size;
     }
     return to->count && feof(file) ? DG_OK : DG_INVALID_ARGUMENT;

@@ -634,6 +634,7 @@ struct dg_problem {
     int32_t alignment;
     dg_rows spread;
     int32_t rows_low, rows_high;
+    int32_t reserved; /* 0 */
     int64_t groups;
     int64_t rows, expected_m; /* of one group */
 };

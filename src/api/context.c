@@ -138,6 +138,7 @@ static dg_status choose_backend(const struct dg_context_options *options,
 static dg_status choose_planner(const struct dg_context_options *options,
                                 const struct dg_backend **chosen)
 {
+    *chosen = NULL;
     DG_TRY(options->backend ? choose_by_name("options.backend", options->backend, options, chosen)
                             : choose_first(options, chosen));
     *chosen = (*chosen)->planner;
