@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 // random_grouped.h - grouped problems with data and layouts of every kind, for tests of any backend.
 //
-//     struct random_grouped r;
-//     random_grouped_make(&r, seed, 1 << 22);
-//     random_grouped_call(&r, context, bases, workspace...); // bases: where the buffers are, on host or device
-//     const char *wrong = random_grouped_judge(&r, oracle, limit);   // NULL: r.d is right
-//     random_grouped_free(&r);
+//     random_grouped_make(&r, seed, 1 << 22);                // a problem, its layout and its data
+//     random_grouped_call(&r, context, bases, ...);          // bases: where the buffers are, on host or device
+//     wrong = random_grouped_judge(&r, oracle, before, limit); // NULL: r.of[GROUPED_D] is right
 //
 // What a layout means is worked out here anew, entry by entry, as a list of pieces: rows of D that one dense
 // product makes.  Inputs that no piece reads stay poisoned, which is NaN; so does D where nothing may be written.
