@@ -170,7 +170,7 @@ static dg_status check_sizes(const struct dg_problem *p)
     const enum dg_op_kind kind = dg_problem_kind(p);
     // At worst each row of a contiguous layout is a group of its own.
     const int64_t tall = kind != DG_KIND_CONTIGUOUS   ? p->groups * CEIL_DIV(p->m, 64)
-                         : p->layout == DG_GROUP_ENDS ? p->groups + CEIL_DIV(p->m, 64)
+                         : p->layout == DG_GROUP_ENDS ? 2 * p->groups + CEIL_DIV(p->m, 64)
                                                       : p->m;
     if (tall > (INT32_MAX - 65536) / CEIL_DIV(p->n, 64))
         return dg_fail(DG_UNSUPPORTED,
