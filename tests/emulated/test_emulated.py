@@ -55,6 +55,10 @@ def test_some_of_the_tiles():
     run("test_gpu_tiles", scale=0.04)
 
 
+def test_grouped_products():
+    run("test_gpu_grouped", scale=0.03)
+
+
 def test_one_problem_of_each_kind():
     run("test_gpu_families")
 
