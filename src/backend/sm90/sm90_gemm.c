@@ -241,8 +241,8 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
         .units_m = (int)((p->m + rows_m - 1) / rows_m),
         .units_n = (int)((p->n + rows_n - 1) / rows_n),
         .band = plan->band,
-        // A repacked B is what the kernel before this one makes.
         .tile_rows = tile_rows,
+        // A repacked B is what the kernel before this one makes.
         .flags =
             (args->flags & DG_GEMM_PDL_PREFETCH_B && !plan->repack_b ? DG_SM90_PDL_PREFETCH_B : 0) |
             (c->split && p->k % 128 == 0 ? DG_SM90_WHOLE_BLOCKS : 0),
