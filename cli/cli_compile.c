@@ -212,6 +212,7 @@ static int compile_main(const struct cli_command *command, int argc, char **argv
                                : prepare_all(&bench, context);
     dg_context_destroy(context);
     free(bench.problems);
+    free(bench.mqa);
     return status;
 }
 
