@@ -65,18 +65,6 @@ static dg_status plan_problem(dg_context *context, const struct dg_problem *prob
     return dg_context_plan(context, complete, plan);
 }
 
-__attribute__((format(printf, 5, 6))) static void tell(dg_fact_callback callback, void *user,
-                                                       const char *section, const char *key,
-                                                       const char *format, ...)
-{
-    char value[256];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(value, sizeof value, format, arguments);
-    va_end(arguments);
-    callback(user, section, key, value);
-}
-
 dg_status dg_explain(dg_context *context, const struct dg_problem *problem,
                      dg_fact_callback callback, void *user)
 {
@@ -88,15 +76,15 @@ dg_status dg_explain(dg_context *context, const struct dg_problem *problem,
     const struct dg_device device = dg_context_device(context);
     char line[256];
     dg_problem_format(&complete, line, sizeof line);
-    tell(callback, user, "problem", "line", "%s", line);
-    tell(callback, user, "problem", "flops", "%.6g",
-         2.0 * dg_problem_expected_rows(&complete) * (double)complete.n *
-             dg_problem_expected_k(&complete));
-    tell(callback, user, "device", "backend", "%s", context->backend->name);
-    tell(callback, user, "device", "name", "%s", device.name);
-    tell(callback, user, "plan", "kernel", "%s", dg_plan_kernel_name(plan.kernel));
-    tell(callback, user, "plan", "why", "%s", plan.why);
-    tell(callback, user, "plan", "workspace_bytes", "%lld", (long long)plan.workspace_bytes);
+    dg_tell(callback, user, "problem", "line", "%s", line);
+    dg_tell(callback, user, "problem", "flops", "%.6g",
+            2.0 * dg_problem_expected_rows(&complete) * (double)complete.n *
+                dg_problem_expected_k(&complete));
+    dg_tell(callback, user, "device", "backend", "%s", context->backend->name);
+    dg_tell(callback, user, "device", "name", "%s", device.name);
+    dg_tell(callback, user, "plan", "kernel", "%s", dg_plan_kernel_name(plan.kernel));
+    dg_tell(callback, user, "plan", "why", "%s", plan.why);
+    dg_tell(callback, user, "plan", "workspace_bytes", "%lld", (long long)plan.workspace_bytes);
     if (context->backend->explain && plan.kernel > DG_KERNEL_FILL)
         context->backend->explain(&complete, &device, &plan, callback, user);
     return DG_OK;

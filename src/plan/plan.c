@@ -3,6 +3,7 @@
 // the backend's choice.  Pure: no clock, no files, no device.
 #include "plan/plan.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,4 +36,15 @@ dg_status dg_plan_make(dg_plan_choice choose, const struct dg_problem *problem,
         return DG_OK;
     }
     return choose(problem, device, plan);
+}
+
+void dg_tell(dg_fact_callback callback, void *user, const char *section, const char *key,
+             const char *format, ...)
+{
+    char value[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(value, sizeof value, format, arguments);
+    va_end(arguments);
+    callback(user, section, key, value);
 }

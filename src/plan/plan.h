@@ -55,4 +55,9 @@ typedef dg_status (*dg_plan_choice)(const struct dg_problem *problem,
 dg_status dg_plan_make(dg_plan_choice choose, const struct dg_problem *problem,
                        const struct dg_device *device, struct dg_plan *plan);
 
+// A formatted fact of dg_explain, cut at 255 characters.
+__attribute__((format(printf, 5, 6))) void dg_tell(dg_fact_callback callback, void *user,
+                                                   const char *section, const char *key,
+                                                   const char *format, ...);
+
 #endif

@@ -176,39 +176,28 @@ static dg_status plan(const struct dg_problem *problem, const struct dg_device *
     return DG_OK;
 }
 
-__attribute__((format(printf, 4, 5))) static void tell(dg_fact_callback callback, void *user,
-                                                       const char *key, const char *format, ...)
-{
-    char text[256];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    callback(user, "plan", key, text);
-}
-
 static void explain(const struct dg_problem *problem, const struct dg_device *device,
                     const struct dg_plan *plan, dg_fact_callback callback, void *user)
 {
     const struct dg_cpu_kernels *kernels = dg_cpu_describe_kernels(device->isa);
     if (!kernels || plan->kernel != DG_KERNEL_CPU_GEMM) {
-        tell(callback, user, "kernel", "%s",
-             plan->kernel == DG_KERNEL_FILL ? "fill: k is 0" : "none: nothing to write");
+        dg_tell(callback, user, "plan", "kernel", "%s",
+                plan->kernel == DG_KERNEL_FILL ? "fill: k is 0" : "none: nothing to write");
         return;
     }
     struct dg_cpu_blocking blocking;
     dg_cpu_choose_blocking(problem, kernels, device->num_threads, &blocking);
-    tell(callback, user, "kernel", "cpu_fp8_gemm");
-    tell(callback, user, "isa", "%s", kernels->isa);
-    tell(callback, user, "threads", "%d of %d", (int)blocking.num_threads,
-         (int)device->num_threads);
-    tell(callback, user, "tile", "%d x %d x %d", (int)kernels->tile_rows,
-         (int)kernels->panel_columns, CPU_BLOCK_K);
-    tell(callback, user, "partition", "%" PRId64 " x %" PRId64 " tasks of %" PRId64 " x %" PRId64,
-         blocking.num_row_tasks, blocking.num_column_tasks, blocking.task_rows,
-         blocking.task_columns);
-    tell(callback, user, "scratch_bytes", "%zu",
-         dg_cpu_scratch_bytes() * (size_t)blocking.num_threads);
+    dg_tell(callback, user, "plan", "kernel", "cpu_fp8_gemm");
+    dg_tell(callback, user, "plan", "isa", "%s", kernels->isa);
+    dg_tell(callback, user, "plan", "threads", "%d of %d", (int)blocking.num_threads,
+            (int)device->num_threads);
+    dg_tell(callback, user, "plan", "tile", "%d x %d x %d", (int)kernels->tile_rows,
+            (int)kernels->panel_columns, CPU_BLOCK_K);
+    dg_tell(callback, user, "plan", "partition",
+            "%" PRId64 " x %" PRId64 " tasks of %" PRId64 " x %" PRId64, blocking.num_row_tasks,
+            blocking.num_column_tasks, blocking.task_rows, blocking.task_columns);
+    dg_tell(callback, user, "plan", "scratch_bytes", "%zu",
+            dg_cpu_scratch_bytes() * (size_t)blocking.num_threads);
 }
 
 static dg_status gemm(void *state, const struct dg_problem *problem, const struct dg_plan *plan,

@@ -49,7 +49,6 @@ static void close_state(void *user)
     if (!state)
         return;
     dg_jit_destroy(state->jit);
-    dg_tensor_map_cache_destroy(state->maps);
     dg_memo_destroy(state->launches);
     dg_cuda_context_close(&state->context);
     free(state);
@@ -79,8 +78,6 @@ static dg_status open_state(const struct dg_context_options *options, const stru
         return status;
     }
     status = dg_jit_create(&state->jit, cuda, state->context.device, log);
-    if (status == DG_OK)
-        status = dg_tensor_map_cache_create(&state->maps, cuda);
     state->launches = dg_sm90_launches_create();
     if (status == DG_OK && !state->launches)
         status = dg_fail(DG_OUT_OF_MEMORY, "context: host memory ran out");

@@ -48,10 +48,10 @@ static dg_status check_pointers(struct dg_sm90_state *state, const struct dg_gem
 
 // ---- descriptors ----
 
-static dg_status make_map(struct dg_sm90_state *state, const char *name, const void *data,
-                          CUtensorMapDataType type, int64_t columns, int64_t rows,
-                          int64_t row_bytes, uint32_t box_columns, uint32_t box_rows,
-                          CUtensorMapSwizzle swizzle, struct dg_tensor_map *map)
+static struct dg_tensor_map_desc describe_map(const void *data, CUtensorMapDataType type,
+                                              int64_t columns, int64_t rows, int64_t row_bytes,
+                                              uint32_t box_columns, uint32_t box_rows,
+                                              CUtensorMapSwizzle swizzle)
 {
     struct dg_tensor_map_desc desc;
     memset(&desc, 0, sizeof desc);
@@ -63,6 +63,16 @@ static dg_status make_map(struct dg_sm90_state *state, const char *name, const v
     desc.type = type;
     desc.swizzle = swizzle;
     desc.l2_promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+    return desc;
+}
+
+static dg_status make_map(struct dg_sm90_state *state, const char *name, const void *data,
+                          CUtensorMapDataType type, int64_t columns, int64_t rows,
+                          int64_t row_bytes, uint32_t box_columns, uint32_t box_rows,
+                          CUtensorMapSwizzle swizzle, struct dg_tensor_map *map)
+{
+    const struct dg_tensor_map_desc desc =
+        describe_map(data, type, columns, rows, row_bytes, box_columns, box_rows, swizzle);
     return dg_cuda_tensor_map_encode(state->context.cuda, name, &desc, (CUtensorMap *)map);
 }
 
@@ -84,23 +94,15 @@ static dg_status map_values(struct dg_sm90_state *state, const char *name,
                             const struct dg_sm90_config *c, uint32_t box_rows,
                             struct dg_tensor_map *map)
 {
-    const int64_t row_bytes = map_stride(view->row_stride, rows);
-    struct dg_tensor_map_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.data = view->data;
-    desc.shape[0] = (uint64_t)k, desc.shape[1] = (uint64_t)rows;
-    desc.stride_bytes[0] = (uint64_t)row_bytes;
-    desc.box[0] = 128, desc.box[1] = box_rows;
-    desc.rank = 2;
+    struct dg_tensor_map_desc desc =
+        describe_map(view->data, CU_TENSOR_MAP_DATA_TYPE_UINT8, k, rows,
+                     map_stride(view->row_stride, rows), 128, box_rows, CU_TENSOR_MAP_SWIZZLE_128B);
     if (c->split && k % 128 == 0) { // [k block][row][128 bytes]
         desc.shape[0] = 128, desc.shape[2] = (uint64_t)(k / 128);
         desc.stride_bytes[1] = 128;
         desc.box[2] = (uint32_t)c->stage_blocks;
         desc.rank = 3;
     }
-    desc.type = CU_TENSOR_MAP_DATA_TYPE_UINT8;
-    desc.swizzle = CU_TENSOR_MAP_SWIZZLE_128B;
-    desc.l2_promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
     return dg_cuda_tensor_map_encode(state->context.cuda, name, &desc, (CUtensorMap *)map);
 }
 

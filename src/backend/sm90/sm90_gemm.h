@@ -18,7 +18,6 @@ struct dg_sm90_state {
     struct dg_cuda_context context;
     struct dg_device device;
     struct dg_jit *jit;
-    struct dg_tensor_map_cache *maps;
     struct dg_memo *launches; // complete calls and what was launched for them
     struct dg_log log;
     // Pointers that were seen to be memory of this device; asking the driver costs 0.2 us each.

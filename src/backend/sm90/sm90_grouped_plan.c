@@ -11,7 +11,6 @@
 #include "plan/problem.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -234,17 +233,6 @@ struct dg_sm90_grouped_kernel dg_sm90_grouped_kernel_of(const struct dg_problem 
     return (struct dg_sm90_grouped_kernel){dg_sm90_kernel_of(problem, plan), 1};
 }
 
-__attribute__((format(printf, 4, 5))) static void tell(dg_fact_callback callback, void *user,
-                                                       const char *key, const char *format, ...)
-{
-    char text[192];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    callback(user, "plan", key, text);
-}
-
 void dg_sm90_grouped_explain(const struct dg_problem *problem, const struct dg_device *device,
                              const struct dg_plan *plan, dg_fact_callback callback, void *user)
 {
@@ -254,16 +242,18 @@ void dg_sm90_grouped_explain(const struct dg_problem *problem, const struct dg_d
                           CEIL_DIV(problem->n, plan->sm90.block_n);
     char text[192];
     dg_sm90_grouped_text(&kernel, text, sizeof text);
-    tell(callback, user, "kernel_key", "%s", text);
+    dg_tell(callback, user, "plan", "kernel_key", "%s", text);
     dg_sm90_config_text(&plan->sm90, text, sizeof text);
-    tell(callback, user, "candidate", "%s", text);
-    tell(callback, user, "tiles", "about %lld of %d x %d on %d CTAs; the device counts them",
-         (long long)tiles, plan->sm90.block_m, plan->sm90.block_n, plan->num_ctas);
-    tell(callback, user, "predicted_us", "%.1f", plan->predicted_us);
-    tell(callback, user, "shared_memory_bytes", "%d", dg_sm90_grouped_smem_bytes(&kernel));
-    tell(callback, user, "scales", "%s",
-         kernel.tile.scales_tma ? "by TMA" : "by scale warps, in the layout given");
+    dg_tell(callback, user, "plan", "candidate", "%s", text);
+    dg_tell(callback, user, "plan", "tiles",
+            "about %lld of %d x %d on %d CTAs; the device counts them", (long long)tiles,
+            plan->sm90.block_m, plan->sm90.block_n, plan->num_ctas);
+    dg_tell(callback, user, "plan", "predicted_us", "%.1f", plan->predicted_us);
+    dg_tell(callback, user, "plan", "shared_memory_bytes", "%d",
+            dg_sm90_grouped_smem_bytes(&kernel));
+    dg_tell(callback, user, "plan", "scales", "%s",
+            kernel.tile.scales_tma ? "by TMA" : "by scale warps, in the layout given");
     if (plan->repack_a || plan->repack_b)
-        tell(callback, user, "repacked", "%s%s%s", plan->repack_a ? "a" : "",
-             plan->repack_a && plan->repack_b ? " and " : "", plan->repack_b ? "b" : "");
+        dg_tell(callback, user, "plan", "repacked", "%s%s%s", plan->repack_a ? "a" : "",
+                plan->repack_a && plan->repack_b ? " and " : "", plan->repack_b ? "b" : "");
 }

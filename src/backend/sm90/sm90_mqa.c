@@ -9,7 +9,6 @@
 #include "cuda/launch.h"
 #include "plan/mqa_schedule.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 
 #define LL(x) ((long long)(x))
@@ -400,17 +399,6 @@ dg_status dg_sm90_mqa_prepare(void *user, const struct dg_mqa_problem *problem)
     return status;
 }
 
-__attribute__((format(printf, 4, 5))) static void tell(dg_fact_callback callback, void *user,
-                                                       const char *key, const char *format, ...)
-{
-    char text[160];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    callback(user, "plan", key, text);
-}
-
 dg_status dg_sm90_mqa_explain(const struct dg_mqa_problem *p, const struct dg_device *device,
                               dg_fact_callback callback, void *user)
 {
@@ -418,12 +406,14 @@ dg_status dg_sm90_mqa_explain(const struct dg_mqa_problem *p, const struct dg_de
     DG_TRY(check_heads(p->heads, p->depth));
     const struct dg_sm90_mqa_kernel kernel = kernel_of(p, 0);
     dg_sm90_mqa_kernel_text(&kernel, text, sizeof text);
-    tell(callback, user, "kernel_key", "%s", text);
-    tell(callback, user, "launches", "%d", p->next_n > 0 ? (p->next_n + QUERIES - 1) / QUERIES : 1);
-    tell(callback, user, "ctas", "%d", (int)device->num_sms);
-    tell(callback, user, "queries_per_cta", "%d", (int)(QUERIES / kernel.lanes));
-    tell(callback, user, "heads_padded", "%d", 2 * kernel.lanes * kernel.head_rows * kernel.pieces);
-    tell(callback, user, "depth_padded", "%d", (int)kernel.depth);
-    tell(callback, user, "smem_bytes", "%d", (int)dg_sm90_mqa_smem_bytes(&kernel));
+    dg_tell(callback, user, "plan", "kernel_key", "%s", text);
+    dg_tell(callback, user, "plan", "launches", "%d",
+            p->next_n > 0 ? (p->next_n + QUERIES - 1) / QUERIES : 1);
+    dg_tell(callback, user, "plan", "ctas", "%d", (int)device->num_sms);
+    dg_tell(callback, user, "plan", "queries_per_cta", "%d", (int)(QUERIES / kernel.lanes));
+    dg_tell(callback, user, "plan", "heads_padded", "%d",
+            2 * kernel.lanes * kernel.head_rows * kernel.pieces);
+    dg_tell(callback, user, "plan", "depth_padded", "%d", (int)kernel.depth);
+    dg_tell(callback, user, "plan", "smem_bytes", "%d", (int)dg_sm90_mqa_smem_bytes(&kernel));
     return DG_OK;
 }

@@ -215,17 +215,6 @@ struct dg_sm90_kernel dg_sm90_kernel_of(const struct dg_problem *problem,
     return kernel_with(problem, &plan->sm90);
 }
 
-__attribute__((format(printf, 4, 5))) static void tell(dg_fact_callback callback, void *user,
-                                                       const char *key, const char *format, ...)
-{
-    char text[160];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    callback(user, "plan", key, text);
-}
-
 void dg_sm90_explain(const struct dg_problem *problem, const struct dg_device *device,
                      const struct dg_plan *plan, dg_fact_callback callback, void *user)
 {
@@ -233,20 +222,20 @@ void dg_sm90_explain(const struct dg_problem *problem, const struct dg_device *d
     const struct dg_sm90_grid grid = dg_sm90_grid_of(&plan->sm90, problem, device);
     char text[160];
     dg_sm90_kernel_text(&kernel, text, sizeof text);
-    tell(callback, user, "kernel_key", "%s", text);
+    dg_tell(callback, user, "plan", "kernel_key", "%s", text);
     dg_sm90_config_text(&plan->sm90, text, sizeof text);
-    tell(callback, user, "candidate", "%s", text);
-    tell(callback, user, "tiles", "%lld x %lld of %d x %d, %lld wave%s of %d CTAs",
-         (long long)CEIL_DIV(problem->m, grid.tile_rows),
-         (long long)CEIL_DIV(problem->n, plan->sm90.block_n), grid.tile_rows, plan->sm90.block_n,
-         (long long)grid.waves, grid.waves == 1 ? "" : "s", plan->num_ctas);
+    dg_tell(callback, user, "plan", "candidate", "%s", text);
+    dg_tell(callback, user, "plan", "tiles", "%lld x %lld of %d x %d, %lld wave%s of %d CTAs",
+            (long long)CEIL_DIV(problem->m, grid.tile_rows),
+            (long long)CEIL_DIV(problem->n, plan->sm90.block_n), grid.tile_rows, plan->sm90.block_n,
+            (long long)grid.waves, grid.waves == 1 ? "" : "s", plan->num_ctas);
     if (plan->sm90.split > 1)
-        tell(callback, user, "k", "divided among %d CTAs", plan->sm90.split);
-    tell(callback, user, "predicted_us", "%.1f", plan->predicted_us);
-    tell(callback, user, "shared_memory_bytes", "%d", dg_sm90_smem_bytes(&kernel));
-    tell(callback, user, "scales", "%s",
-         kernel.scales_tma ? "by TMA" : "by scale warps, in the layout given");
+        dg_tell(callback, user, "plan", "k", "divided among %d CTAs", plan->sm90.split);
+    dg_tell(callback, user, "plan", "predicted_us", "%.1f", plan->predicted_us);
+    dg_tell(callback, user, "plan", "shared_memory_bytes", "%d", dg_sm90_smem_bytes(&kernel));
+    dg_tell(callback, user, "plan", "scales", "%s",
+            kernel.scales_tma ? "by TMA" : "by scale warps, in the layout given");
     if (plan->repack_a || plan->repack_b)
-        tell(callback, user, "repacked", "%s%s%s", plan->repack_a ? "a" : "",
-             plan->repack_a && plan->repack_b ? " and " : "", plan->repack_b ? "b" : "");
+        dg_tell(callback, user, "plan", "repacked", "%s%s%s", plan->repack_a ? "a" : "",
+                plan->repack_a && plan->repack_b ? " and " : "", plan->repack_b ? "b" : "");
 }
