@@ -4,7 +4,14 @@
 
 #include <stdio.h>
 
-enum { MOST_SMEM = 232448, MOST_STAGES = 24, INFO_BYTES = 128, SCAN_BYTES = 256 };
+// More stages of pages do not help: 12 are 100 KB on their way to an SM.
+enum {
+    MOST_SMEM = 232448,
+    MOST_STAGES = 24,
+    MOST_PAGED_STAGES = 12,
+    INFO_BYTES = 128,
+    SCAN_BYTES = 256
+};
 
 // ---- which ------------------------------------------------------------------------------------------
 
@@ -108,7 +115,7 @@ int32_t dg_sm90_mqa_stages(const struct dg_sm90_mqa_kernel *k)
     // Groups take turns, and the paged kernel's two key loaders do.
     const int32_t groups = dg_sm90_mqa_math_groups(k),
                   step = k->is_paged && groups % 2 ? 2 * groups : groups;
-    int32_t stages = MOST_STAGES / step * step;
+    int32_t stages = (k->is_paged ? MOST_PAGED_STAGES : MOST_STAGES) / step * step;
     while (smem_bytes(k, stages) > MOST_SMEM)
         stages -= step;
     return stages;

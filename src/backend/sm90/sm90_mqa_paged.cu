@@ -11,8 +11,9 @@
 //     fill warp      minus infinity outside of all lengths
 //     math groups    wait  full[s]     products, weighted sums, stores              -> empty[s]
 //
-// The math groups take turns at the stages, and so do the two key loaders.  A page of 64 keys and its scales follow one another, and come as
-// one box of rows of DG_DEPTH bytes (args.merged_rows).
+// The math groups take turns at the stages.  A page of 64 keys and its scales follow one another, and come as one
+// box of rows of DG_DEPTH bytes (args.merged_rows).  Smaller pages take several boxes, and two key loaders, which take
+// turns too; with large ones a second loader would only get in the first one's way.
 //
 // Nothing in schedule, lengths or table is trusted: sequences and chunks are cut to what there is, and a page
 // outside of the cache is outside of its tensor map, which reads zeros.
@@ -22,7 +23,7 @@
 
 enum {
     STAGE_KEYS = 64,
-    KEY_LOADERS = 2,
+    MOST_KEY_LOADERS = 2,
     CHUNK_STAGES = DG_SM90_MQA_CHUNK / STAGE_KEYS,
     KEY_BYTES = STAGE_KEYS * DG_DEPTH,
     STAGE_BYTES = KEY_BYTES + 1024, // keys, scales: of each page at multiples of 128 bytes
@@ -40,7 +41,7 @@ enum {
     Q_FULL_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     Q_EMPTY_AT = Q_FULL_AT + DG_Q_SLOTS * 8,
 };
-static_assert(DG_NUM_STAGES % DG_MATH_GROUPS == 0 && DG_NUM_STAGES % KEY_LOADERS == 0,
+static_assert(DG_NUM_STAGES % DG_MATH_GROUPS == 0 && DG_NUM_STAGES % MOST_KEY_LOADERS == 0,
               "who skips a lap would mistake the parity");
 
 // ---- who does what ----
@@ -148,9 +149,14 @@ DG_DEVICE void load_stage(const struct dg_sm90_mqa_args *args, const struct dg_s
     }
 }
 
-// `turn`: of the loaders, which takes every KEY_LOADERS-th stage.
+DG_DEVICE u32 key_loaders(const struct dg_sm90_mqa_args *args)
+{
+    return args->page_size < STAGE_KEYS ? MOST_KEY_LOADERS : 1;
+}
+
+// `turn`: of the loader, which takes every `loaders`-th stage.
 DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
-                         u32 smem, struct share share, u32 turn)
+                         u32 smem, struct share share, u32 turn, u32 loaders)
 {
     const int lane = threadIdx.x % 32;
     struct slot slot = {turn, 0};
@@ -163,7 +169,7 @@ DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm
     for (struct work work = next_work(args, &share); work.stages; work = next_work(args, &share)) {
         if (work.sequence != sequence)
             pages = read_pages(args, work.sequence, work.first);
-        for (; stage < work.stages; stage += KEY_LOADERS, skip_slots(&slot, KEY_LOADERS)) {
+        for (; stage < work.stages; stage += loaders, skip_slots(&slot, loaders)) {
             const int key = (work.first + stage) * STAGE_KEYS;
             int place = (key >> args->page_shift) - pages.first;
             if (place >= 32) {
@@ -346,11 +352,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (warp >= 4 * DG_MATH_GROUPS) {
         DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
         const u32 role = warp - 4 * DG_MATH_GROUPS;
-        if (role < KEY_LOADERS && is_valid)
-            load_keys(&args, &maps, smem, share, role);
-        else if (role == KEY_LOADERS && is_valid)
+        if (role < key_loaders(&args) && is_valid)
+            load_keys(&args, &maps, smem, share, role, key_loaders(&args));
+        else if (role == MOST_KEY_LOADERS && is_valid)
             load_sequences(&args, &maps, smem, share);
-        else if (role == KEY_LOADERS + 1)
+        else if (role == MOST_KEY_LOADERS + 1)
             fill_all(&args, is_valid);
         dg_griddepcontrol_launch_dependents();
     } else {
