@@ -180,6 +180,11 @@ static bool is_for(const struct winner *winner, const struct dg_problem *problem
         wanted.lda = 0;
     if (dg_problem_complete(&wanted, &complete) != DG_OK)
         return false;
+    // How sizes are spread is for whoever makes data; a call does not know it.
+    complete.spread = problem->spread;
+    complete.rows_low = problem->rows_low;
+    complete.rows_high = problem->rows_high;
+    complete.rows = problem->rows;
     // Complete problems are zeroed whole before they are filled.
     // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
     return memcmp(&complete, problem, sizeof complete) == 0;
