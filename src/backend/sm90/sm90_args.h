@@ -11,6 +11,11 @@ struct __attribute__((aligned(64))) dg_tensor_map {
     unsigned long long words[16];
 };
 
+// x / d for 0 <= x < 2^31 is x * multiplier >> shift.
+struct dg_sm90_divisor {
+    unsigned multiplier, shift;
+};
+
 struct dg_sm90_gemm_args {
     // Scales of A and B: element (row, k block) is 4 bytes at row * row_stride + block * k_stride.
     // Packed UE8M0: k_stride counts words of four blocks.
@@ -27,6 +32,8 @@ struct dg_sm90_gemm_args {
     int sfb_rows; // rows of B's scale matrix: ceil(n / 128) or n
     // Tiles in units of a cluster, walked in bands of `band` units along m.
     int units_m, units_n, band;
+    struct dg_sm90_divisor per_band, per_column,
+        per_last; // units of a band, of its columns, of the last band's
     // Rows of a tile that hold anything: all block_m of them in a cluster, else as few as the tiles need - the
     // copy engine is slow where a box reaches beyond the tensor.  A multiple of 8, of 16 where units_m > 1.
     int tile_rows;

@@ -68,11 +68,12 @@ struct tile {
 // cover a compact block of D and share rows of A and B in the L2 cache.
 DG_DEVICE struct tile locate(const struct dg_sm90_gemm_args *args, int unit)
 {
-    int per_band = args->band * args->units_n, first = unit / per_band * args->band;
-    int height = min(args->band, args->units_m - first), inside = unit % per_band;
+    const int before = dg_divide(unit, args->per_band), first = before * args->band;
+    const int height = min(args->band, args->units_m - first), inside = unit - first * args->units_n;
+    const int column = dg_divide(inside, height < args->band ? args->per_last : args->per_column);
     struct tile tile;
-    tile.m0 = ((first + inside % height) * DG_CLUSTER_M + (int)cluster_rank() % DG_CLUSTER_M) * args->tile_rows;
-    tile.n0 = (inside / height * DG_CLUSTER_N + (int)cluster_rank() / DG_CLUSTER_M) * DG_BLOCK_N;
+    tile.m0 = ((first + inside - column * height) * DG_CLUSTER_M + (int)cluster_rank() % DG_CLUSTER_M) * args->tile_rows;
+    tile.n0 = (column * DG_CLUSTER_N + (int)cluster_rank() / DG_CLUSTER_M) * DG_BLOCK_N;
     tile.over_m = CLUSTER == 1 ? dg_overhang(tile.m0, args->tile_rows, args->m, DG_BLOCK_M) : 0;
     tile.over_n = CLUSTER == 1 ? dg_overhang(tile.n0, DG_BLOCK_N, args->n, MOST_OVERHANG) : 0;
     return tile;

@@ -71,8 +71,8 @@ DG_DEVICE struct work find_work(const struct dg_sm90_gemm_args *args)
 {
     const int tile = blockIdx.x / DG_SPLIT, rank = blockIdx.x % DG_SPLIT;
     const int slots = (args->num_k_blocks + DG_STAGE_BLOCKS - 1) / DG_STAGE_BLOCKS;
-    const int first = slots * rank / DG_SPLIT;
-    struct work work = {tile % args->units_m * args->tile_rows, tile / args->units_m * DG_BLOCK_N, args->tile_rows,
+    const int first = slots * rank / DG_SPLIT, column = dg_divide(tile, args->per_column);
+    struct work work = {(tile - column * args->units_m) * args->tile_rows, column * DG_BLOCK_N, args->tile_rows,
                         first * DG_STAGE_BLOCKS, slots * (rank + 1) / DG_SPLIT - first};
     work.over_m = dg_overhang(work.m0, work.rows, args->m, DG_BLOCK_M);
     work.over_n = dg_overhang(work.n0, DG_BLOCK_N, args->n, DG_BLOCK_N);
@@ -316,9 +316,11 @@ DG_DEVICE void gather_sums(u32 smem, int strip, float *total)
 
 // ---- the kernel ----
 
+// The warp that loads B makes the barriers and waits for nobody: the bytes of B are what a launch waits for.
 DG_DEVICE void init_barriers(u32 smem, int rank, int rows)
 {
-    if (threadIdx.x == 0) {
+    const int is_maker = threadIdx.x / 32 == 4 * MATH_GROUPS;
+    if (threadIdx.x == 128 * MATH_GROUPS) {
         for (int i = 0; i < DG_NUM_STAGES; i++) {
             dg_mbarrier_init(smem + FULL_AT + i * 8, 1 + SCALE_THREADS / SPOKEN_FOR);
             dg_mbarrier_init(smem + EMPTY_AT + i * 8, 128 * TILE_GROUPS / SPOKEN_FOR);
@@ -328,7 +330,11 @@ DG_DEVICE void init_barriers(u32 smem, int rank, int rows)
         if (DG_SPLIT > 1)
             dg_mbarrier_arrive_expect_tx(smem + GATHERED_AT, expected_bytes(rank, rows));
     }
-    __syncthreads();
+    __syncwarp();
+    if (is_maker)
+        dg_barrier_arrive(0, THREADS);
+    else
+        dg_barrier_sync(0, THREADS);
     if (DG_SPLIT > 1)
         dg_barrier_cluster_arrive_relaxed(); // waited for before the first sums are sent
 }

@@ -206,6 +206,14 @@ static dg_status check_alignment(const char *name, const struct dg_matrix_view *
                    name, view->data);
 }
 
+static struct dg_sm90_divisor divisor_of(int32_t by)
+{
+    unsigned shift = 31;
+    while (1ull << (shift - 31) < (unsigned)by)
+        shift++;
+    return (struct dg_sm90_divisor){(unsigned)((1ull << shift) / (unsigned)by + 1), shift};
+}
+
 static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
                       const struct dg_gemm_args *args, struct dg_sm90_gemm_args *out)
 {
@@ -214,6 +222,9 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
     const int64_t rows_m = (int64_t)tile_rows * c->cluster_m,
                   rows_n = (int64_t)c->block_n * c->cluster_n;
     const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    const int32_t units_m = (int32_t)((p->m + rows_m - 1) / rows_m),
+                  units_n = (int32_t)((p->n + rows_n - 1) / rows_n),
+                  last = units_m % plan->band ? units_m % plan->band : plan->band;
     // TMA writes whole 16-byte units: the last of a row must not reach into the gap after it.
     const int d_tma = is_aligned(args->d.data, map_stride(args->d.row_stride * element, p->m)) &&
                       p->n * element % 16 == 0;
@@ -240,9 +251,12 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
                                                                                : DG_SM90_C_READ,
         .d_tma = d_tma,
         .sfb_rows = (int)(p->sfb_block_n == 1 ? p->n : (p->n + 127) / 128),
-        .units_m = (int)((p->m + rows_m - 1) / rows_m),
-        .units_n = (int)((p->n + rows_n - 1) / rows_n),
+        .units_m = units_m,
+        .units_n = units_n,
         .band = plan->band,
+        .per_band = divisor_of(plan->band * units_n),
+        .per_column = divisor_of(plan->band),
+        .per_last = divisor_of(last),
         .tile_rows = tile_rows,
         // A repacked B is what the kernel before this one makes.
         .flags =

@@ -29,6 +29,7 @@ static const struct dg_sm90_config tiles_1d2d[] = {
     {64, 64, 6, 1, 1, 1, 1, 4, 2, 1},   {64, 56, 12, 2, 1, 1, 1, 1, 1, 2},
     {64, 32, 8, 1, 1, 1, 1, 1, 2, 1},   {64, 32, 8, 1, 1, 1, 1, 2, 2, 1},
     {64, 32, 8, 1, 1, 1, 1, 4, 2, 1},   {64, 16, 8, 2, 1, 1, 1, 3, 2, 2},
+    {128, 192, 4, 2, 1, 1, 3, 0, 0, 0}, // short k: a whole tile of D on its way
 };
 static const struct dg_sm90_config tiles_1d1d[] = {
     {256, 96, 4, 2, 1, 1, 1, 0, 0, 0},  {128, 144, 5, 2, 1, 1, 1, 0, 0, 0},
@@ -51,17 +52,17 @@ static struct tiles tiles_for(int32_t sfb_block_n)
 // FP32 output, packed scales, and scales that TMA does not read have no more tiles than these: kernels are few,
 // and the predicted times 1 to 2 % longer.
 static const struct {
-    int32_t block_m, block_n, split;
+    int32_t block_m, block_n, num_stages, split;
 } tiles_of_all[] = {
-    {256, 128, 0}, {128, 192, 0}, {128, 128, 0}, {128, 96, 0}, {64, 128, 0},
-    {64, 64, 1},   {64, 64, 2},   {64, 32, 2},   {64, 16, 3},
+    {256, 128, 4, 0}, {128, 192, 5, 0}, {128, 128, 6, 0}, {128, 96, 7, 0}, {64, 128, 8, 0},
+    {64, 64, 6, 1},   {64, 64, 6, 2},   {64, 32, 8, 2},   {64, 16, 8, 3},
 };
 
 static int is_of_all(const struct dg_sm90_config *c)
 {
     for (size_t i = 0; i < sizeof tiles_of_all / sizeof *tiles_of_all; i++)
         if (c->block_m == tiles_of_all[i].block_m && c->block_n == tiles_of_all[i].block_n &&
-            c->split == tiles_of_all[i].split)
+            c->num_stages == tiles_of_all[i].num_stages && c->split == tiles_of_all[i].split)
             return c->cluster_n == 1;
     return 0;
 }
@@ -181,8 +182,8 @@ dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device 
         if (!is_usable(tile, problem, device))
             continue;
         is_measured = winner && tile->block_m == winner->block_m &&
-                      tile->block_n == winner->block_n && tile->cluster_n == winner->cluster_n &&
-                      tile->split == winner->split;
+                      tile->block_n == winner->block_n && tile->num_stages == winner->num_stages &&
+                      tile->cluster_n == winner->cluster_n && tile->split == winner->split;
         const double us = dg_sm90_cost(tile, problem, device);
         if (us < least || is_measured)
             least = us, best = tile;

@@ -14,6 +14,12 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
 
+// Some 20 clocks; a division by a number that the compiler does not know takes 200.
+DG_DEVICE int dg_divide(int x, struct dg_sm90_divisor by)
+{
+    return (int)((u64)(u32)x * by.multiplier >> by.shift);
+}
+
 DG_DEVICE u32 dg_smem_address(const void *pointer)
 {
     return (u32)__cvta_generic_to_shared(pointer);

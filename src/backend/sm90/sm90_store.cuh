@@ -19,6 +19,10 @@ enum {
     D_COLUMNS = !DG_D_FP32 || DG_WARP_N % D_WIDEST == 0 ? D_WIDEST : DG_WARP_N % 16 == 0 ? 16 : 8,
     D_ROW_BYTES = D_COLUMNS * D_ELEMENT,
     D_PIECES = (DG_WARP_N + D_COLUMNS - 1) / D_COLUMNS,
+    // Pieces that leave together, and how many such sets of buffers there are.
+    D_BATCH = D_PIECES < DG_D_BUFFERS ? D_PIECES : DG_D_BUFFERS,
+    D_BATCHES = (D_PIECES + D_BATCH - 1) / D_BATCH,
+    D_SETS = DG_D_BUFFERS / D_BATCH,
 };
 
 // A thread's accumulators 4i .. 4i + 3 are columns 8i + 2q and the next, q = lane % 4, of row lane / 4 and
@@ -91,18 +95,13 @@ DG_DEVICE void copy_chunks(const struct dg_sm90_gemm_args *args, u32 buffer, int
     }
 }
 
-// A piece, 16 rows by D_COLUMNS, from registers to a buffer and on to D, as a rule by TMA, which leaves out
-// what lies outside D.  The 16-byte chunks of the buffer are permuted as the TMA swizzle of this width has
-// it, so that the fragments meet no bank twice.
-DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
-                           u32 buffer, int row, int column, int map_row, int first, int is_whole)
+// A piece, 16 rows by D_COLUMNS, from registers to its buffer.  The 16-byte chunks are permuted as the TMA swizzle
+// of this width has it, so that the fragments meet no bank twice.
+DG_DEVICE void write_piece(const float *total, u32 buffer)
 {
     const u32 lane = threadIdx.x % 32;
     const u32 my_row = DG_D_FP32 ? lane / 4 : lane % 16, my_chunk = DG_D_FP32 ? lane % 4 / 2 : lane / 16;
     const u32 offset = my_row * D_ROW_BYTES + (DG_D_FP32 ? lane % 2 * 8 : 0), twist = offset >> 7 & (D_ROW_BYTES / 16 - 1);
-    if (lane == 0)
-        dg_bulk_wait_group_read(DG_D_BUFFERS - 1);
-    __syncwarp();
 #pragma unroll
     for (int i = 0; i < D_ROW_BYTES / 32; i++, total += 32 / D_ELEMENT / 2) { // 32 bytes: two chunks
         const u32 at = buffer + offset + ((my_chunk + 2 * i ^ twist) << 4);
@@ -114,15 +113,19 @@ DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *a
                            dg_cvt_bf16x2(total[4], total[5]), dg_cvt_bf16x2(total[6], total[7]));
         }
     }
-    dg_fence_proxy_async();
-    __syncwarp();
+}
+
+// And from there to D, as a rule by TMA, which leaves out what lies outside D.
+DG_DEVICE void send_piece(const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map, u32 buffer, int row,
+                          int column, int map_row, int first, int is_whole)
+{
     if (!args->d_tma) {
         copy_piece(args, buffer, row, column, first);
     } else if (!is_whole) {
         copy_chunks(args, buffer, row, column, first);
-        if (lane == 0)
+        if (threadIdx.x % 32 == 0)
             dg_bulk_commit_group(); // of nothing: buffers are waited for by the number of groups behind them
-    } else if (lane == 0) {
+    } else if (threadIdx.x % 32 == 0) {
         if (DG_D_FP32 && args->c_mode == DG_SM90_C_REDUCE)
             dg_tma_reduce_add_2d(map, buffer, column, map_row);
         else
@@ -131,20 +134,41 @@ DG_DEVICE void store_piece(const float *total, const struct dg_sm90_gemm_args *a
     }
 }
 
-// Stores the 16 rows of the calling warp.  `buffers` are its own; `turn` counts its earlier calls for a tile.
-// In the map they begin at map_row.  Their first `first` are not to be written, nor those from row args->m on;
-// is_whole 0: there are such, and the map, which covers more rows than the caller's, would write them.
+// As many pieces as a set has buffers for, from the one of these accumulators and this column on.  They lie
+// D_COLUMNS apart, but none further than `most`: the last may overlap the one before it.
+DG_DEVICE void store_set(const float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
+                         u32 set, int most, int row, int column, int map_row, int first, int is_whole)
+{
+    if (threadIdx.x % 32 == 0)
+        dg_bulk_wait_group_read((D_SETS - 1) * D_BATCH);
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < D_BATCH; i++)
+        if (most > (i - 1) * D_COLUMNS)
+            write_piece(total + min(i * D_COLUMNS, most) / 2, set + i * D_BUFFER_BYTES);
+    dg_fence_proxy_async();
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < D_BATCH; i++)
+        if (most > (i - 1) * D_COLUMNS)
+            send_piece(args, map, set + i * D_BUFFER_BYTES, row, column + min(i * D_COLUMNS, most), map_row, first,
+                       is_whole);
+}
+
+// Stores the 16 rows of the calling warp, as many pieces at a time as there are buffers.  `buffers` are its own;
+// `turn` counts its earlier calls for a tile.  In the map the rows begin at map_row.  Their first `first` are not
+// to be written, nor those from row args->m on; is_whole 0: there are such, and the map, which covers more rows
+// than the caller's, would write them.
 DG_DEVICE void store_strip(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
                            u32 buffers, int turn, int row, int column, int map_row, int first, int is_whole)
 {
     if (args->c_mode == DG_SM90_C_READ)
         add_c(total, args, buffers, row, column);
 #pragma unroll
-    for (int i = 0; i < D_PIECES; i++) {
-        const int start = i == D_PIECES - 1 ? DG_WARP_N - D_COLUMNS : i * D_COLUMNS; // the last may overlap
-        store_piece(total + start / 2, args, map,
-                    buffers + (turn * D_PIECES + i) % DG_D_BUFFERS * D_BUFFER_BYTES, row, column + start, map_row,
-                    first, is_whole);
+    for (int i = 0; i < D_BATCHES; i++) {
+        const int most = DG_WARP_N - D_COLUMNS, start = min(i * D_BATCH * D_COLUMNS, most);
+        store_set(total + start / 2, args, map, buffers + (turn * D_BATCHES + i) % D_SETS * (D_BATCH * D_BUFFER_BYTES),
+                  most - start, row, column + start, map_row, first, is_whole);
     }
 }
 
