@@ -59,9 +59,7 @@ struct dg_sm90_grid dg_sm90_grid_of(const struct dg_sm90_config *c, const struct
     const int64_t units = grid.units_m * grid.units_n;
     grid.num_ctas = (c->split || units < clusters ? units : clusters) * cluster;
     grid.waves = clusters ? CEIL_DIV(units, clusters) : INT64_MAX;
-    if (c->split)
-        grid.band = (int32_t)grid.units_m;
-    else
+    if (!c->split)
         grid.band = best_band(grid.units_m, (double)(grid.num_ctas / cluster),
                               c->block_m * c->cluster_m, c->block_n * c->cluster_n);
     return grid;

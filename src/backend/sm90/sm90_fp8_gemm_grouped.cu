@@ -130,8 +130,8 @@ DG_DEVICE void run_loader(const struct dg_sm90_gemm_args *args, const struct dg_
     struct walk walk;
     struct tile tile;
     start_walk(&walk);
-    for (int unit = blockIdx.x;; unit += gridDim.x) {
-        find_tile(args, groups, &walk, unit, &tile);
+    for (;;) {
+        find_tile(args, groups, &walk, &tile);
         if (threadIdx.x % 32 == 0) {
             if (groups->kind == DG_SM90_ALONG_K && tile.num_blocks > 0 &&
                 values != &groups->list[walk.group].values) {
@@ -188,8 +188,8 @@ DG_DEVICE void run_scales(const struct dg_sm90_gemm_args *args, const struct dg_
     struct walk walk;
     struct tile tile;
     start_walk(&walk);
-    for (int unit = blockIdx.x;; unit += gridDim.x) {
-        find_tile(args, groups, &walk, unit, &tile);
+    for (;;) {
+        find_tile(args, groups, &walk, &tile);
         load_scales(args, groups, smem, &tile, &slot);
         if (tile.num_blocks < 0)
             break;

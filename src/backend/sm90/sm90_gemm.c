@@ -206,12 +206,11 @@ static dg_status check_alignment(const char *name, const struct dg_matrix_view *
                    name, view->data);
 }
 
-static struct dg_sm90_divisor divisor_of(int32_t by)
+struct dg_sm90_divisor dg_sm90_divide_by(int64_t by)
 {
-    unsigned shift = 31;
-    while (1ull << (shift - 31) < (unsigned)by)
-        shift++;
-    return (struct dg_sm90_divisor){(unsigned)((1ull << shift) / (unsigned)by + 1), shift};
+    const unsigned d = (unsigned)(by < 1 ? 1 : by < INT32_MAX ? by : INT32_MAX);
+    const unsigned shift = d > 1 ? 31 + 32 - (unsigned)__builtin_clz(d - 1) : 31;
+    return (struct dg_sm90_divisor){(unsigned)((1ull << shift) / d + 1), shift};
 }
 
 static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
@@ -224,7 +223,7 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
     const int64_t element = p->d_type == DG_F32 ? 4 : 2;
     const int32_t units_m = (int32_t)((p->m + rows_m - 1) / rows_m),
                   units_n = (int32_t)((p->n + rows_n - 1) / rows_n),
-                  last = units_m % plan->band ? units_m % plan->band : plan->band;
+                  band = c->split ? units_m : plan->band; // the split kernel walks nothing
     // TMA writes whole 16-byte units: the last of a row must not reach into the gap after it.
     const int d_tma = is_aligned(args->d.data, map_stride(args->d.row_stride * element, p->m)) &&
                       p->n * element % 16 == 0;
@@ -253,10 +252,10 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
         .sfb_rows = (int)(p->sfb_block_n == 1 ? p->n : (p->n + 127) / 128),
         .units_m = units_m,
         .units_n = units_n,
-        .band = plan->band,
-        .per_band = divisor_of(plan->band * units_n),
-        .per_column = divisor_of(plan->band),
-        .per_last = divisor_of(last),
+        .band = band,
+        .per_band = dg_sm90_divide_by((int64_t)band * units_n),
+        .per_column = dg_sm90_divide_by(band),
+        .per_last = dg_sm90_divide_by(band > 0 ? units_m % band : 0),
         .tile_rows = tile_rows,
         // A repacked B is what the kernel before this one makes.
         .flags =

@@ -4,6 +4,7 @@
 #define DG_SM90_GEMM_H
 
 #include "backend/backend.h"
+#include "backend/sm90/sm90_args.h"
 #include "backend/sm90/sm90_kernel.h"
 #include "base/memo.h"
 #include "cuda/context.h"
@@ -40,6 +41,9 @@ dg_status dg_sm90_check_pointer(struct dg_sm90_state *state, const char *name, c
 // The kernel of a key; without a device it is only compiled, for the cache on disk.
 dg_status dg_sm90_find_kernel(struct dg_sm90_state *state, const void *key, size_t key_bytes,
                               dg_jit_describe describe, void *user, struct dg_jit_kernel *kernel);
+
+// What a kernel divides by with dg_divide: numbers of at least 1; more than a dividend can be are as good as that.
+struct dg_sm90_divisor dg_sm90_divide_by(int64_t by);
 
 // Copies an operand K-major to `target`, with rows of whole blocks, and makes the view describe the copy; the
 // second does so for `groups` matrices, `*stride` bytes from one to the next, and changes that too.

@@ -282,6 +282,7 @@ static void fill_args(const struct call *call, const struct dg_sm90_config *c, i
     const struct dg_problem *p = call->problem;
     const struct dg_gemm_args *args = &call->args.gemm;
     const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    const int32_t units_n = (int32_t)((p->n + c->block_n - 1) / c->block_n);
     *out = (struct dg_sm90_gemm_args){
         .sfa = args->sfa.data,
         .sfb = args->sfb.data,
@@ -305,8 +306,10 @@ static void fill_args(const struct call *call, const struct dg_sm90_config *c, i
                                                                                : DG_SM90_C_READ,
         .d_tma = d_tma,
         .sfb_rows = (int)(p->sfb_block_n == 1 ? p->n : (p->n + 127) / 128),
-        .units_n = (int)((p->n + c->block_n - 1) / c->block_n),
+        .units_n = units_n,
         .band = call->plan->band,
+        .per_band = dg_sm90_divide_by((int64_t)call->plan->band * units_n),
+        .per_column = dg_sm90_divide_by(call->plan->band),
     };
 }
 

@@ -13,6 +13,8 @@
 //
 // CTA c takes units c, c + gridDim, ...; so each warp that follows the schedule walks the sections once, in
 // order, and all of them meet the same tiles.  In a section units go down bands of args.band tiles of rows.
+// Idle sections, in which there is nothing to multiply, are dealt out by a count of their own, from the last CTA on:
+// one count for both would leave all multiplying to some CTAs where tiles of the two sorts alternate.
 #ifndef DG_SM90_SCHEDULE_CUH
 #define DG_SM90_SCHEDULE_CUH
 
@@ -27,14 +29,17 @@ struct tile {
 };
 
 struct walk {
-    int before, units;      // of the section: units of those before it, and its own
+    int units, is_idle;     // of the section; idle: rows of no group, or a group without k
+    int next, next_idle;    // this CTA's next unit of each sort, counted from where the section begins
     int group, first, rows; // group -1: rows of no group
     int until;              // BY_ENDS: where the groups before the last 32 that were read end
 };
 
 DG_DEVICE void start_walk(struct walk *walk)
 {
-    walk->before = walk->units = walk->first = walk->rows = walk->until = 0;
+    walk->units = walk->is_idle = walk->first = walk->rows = walk->until = 0;
+    walk->next = blockIdx.x;
+    walk->next_idle = gridDim.x - 1 - blockIdx.x;
     walk->group = -1;
 }
 
@@ -135,7 +140,6 @@ DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg
     int limit = args->m;
     if (groups->num_rows)
         limit = min(max(*groups->num_rows, 0), limit);
-    walk->before += walk->units;
     if (groups->kind == DG_SM90_BY_INDEX) {
         if (!next_run(args, groups, walk, limit))
             return 0;
@@ -148,26 +152,42 @@ DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg
         if (walk->group >= groups->groups)
             return 0;
     }
-    const int is_idle = groups->kind == DG_SM90_ALONG_K ? groups->list[walk->group].num_blocks == 0 : walk->group < 0;
-    walk->units = is_idle && groups->keep_idle ? 0 : tiles_of(walk) * args->units_n;
+    walk->is_idle = groups->kind == DG_SM90_ALONG_K ? groups->list[walk->group].num_blocks == 0 : walk->group < 0;
+    walk->units = walk->is_idle && groups->keep_idle ? 0 : tiles_of(walk) * args->units_n;
     return 1;
 }
 
-// Finds a tile; the calls of a warp ask for larger and larger units.  All lanes call and get the same.
-DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk,
-                         int unit, struct tile *tile)
+// This CTA's next unit, counted in its section; negative: there is none.
+DG_DEVICE int next_unit(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk)
 {
-    tile->num_blocks = -1;
-    while (unit >= walk->before + walk->units)
+    while ((walk->is_idle ? walk->next_idle : walk->next) >= walk->units) {
+        walk->next_idle -= walk->is_idle ? walk->units : 0;
+        walk->next -= walk->is_idle ? 0 : walk->units;
         if (!next_section(args, groups, walk))
-            return;
-    const int tiles_m = tiles_of(walk), per_band = args->band * args->units_n;
-    const int first = (unit - walk->before) / per_band * args->band, inside = (unit - walk->before) % per_band;
-    const int height = min(args->band, tiles_m - first), m = (first + inside % height) * DG_BLOCK_M;
+            return -1;
+    }
+    const int unit = walk->is_idle ? walk->next_idle : walk->next;
+    walk->next_idle += walk->is_idle ? gridDim.x : 0;
+    walk->next += walk->is_idle ? 0 : gridDim.x;
+    return unit;
+}
+
+// Finds this CTA's next tile.  All lanes call and get the same.
+DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk,
+                         struct tile *tile)
+{
+    const int unit = next_unit(args, groups, walk);
+    tile->num_blocks = -1;
+    if (unit < 0)
+        return;
+    const int tiles_m = tiles_of(walk), first = dg_divide(unit, args->per_band) * args->band;
+    const int height = min(args->band, tiles_m - first), inside = unit - first * args->units_n;
+    const int column = height == args->band ? dg_divide(inside, args->per_column) : height == 1 ? inside : inside / height;
+    const int m = (first + inside - column * height) * DG_BLOCK_M;
     tile->skip = m == 0 ? walk->first % 4 : 0;
     tile->m0 = (walk->first & ~3) + m;
     tile->rows = min(walk->first % 4 + walk->rows - m, DG_BLOCK_M);
-    tile->n0 = inside / height * DG_BLOCK_N;
+    tile->n0 = column * DG_BLOCK_N;
     tile->group = walk->group;
     tile->num_blocks = walk->group < 0 ? 0 : args->num_k_blocks;
     tile->first_block = 0;
