@@ -4,6 +4,9 @@
 
 #include <stddef.h>
 
+// Few rows are a matter of memory, so their winners hold only where it is not much faster than an H100's.
+enum { FEW_ROWS = 256, MOST_GBS = 3700 };
+
 static const struct dg_sm90_winner winners[] = {
     {128, 2112, 7168, 65, 128, 64, 32, 8, 1, 1},
     {128, 2112, 7168, 1921, 2048, 128, 144, 6, 1, 0},
@@ -31,6 +34,8 @@ const struct dg_sm90_winner *dg_sm90_winner(const struct dg_problem *problem,
         return NULL;
     for (size_t i = 0; i < sizeof winners / sizeof *winners; i++) {
         const struct dg_sm90_winner *w = &winners[i];
+        if (w->last_m <= FEW_ROWS && device->memory_gbs > MOST_GBS)
+            continue;
         if (w->sfb_block_n == problem->sfb_block_n && w->n == problem->n && w->k == problem->k &&
             problem->m >= w->first_m && problem->m <= w->last_m)
             return w;
