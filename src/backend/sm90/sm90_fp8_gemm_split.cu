@@ -316,11 +316,9 @@ DG_DEVICE void gather_sums(u32 smem, int strip, float *total)
 
 // ---- the kernel ----
 
-// The warp that loads B makes the barriers and waits for nobody: the bytes of B are what a launch waits for.
 DG_DEVICE void init_barriers(u32 smem, int rank, int rows)
 {
-    const int is_maker = threadIdx.x / 32 == 4 * MATH_GROUPS;
-    if (threadIdx.x == 128 * MATH_GROUPS) {
+    if (threadIdx.x == 0) {
         for (int i = 0; i < DG_NUM_STAGES; i++) {
             dg_mbarrier_init(smem + FULL_AT + i * 8, 1 + SCALE_THREADS / SPOKEN_FOR);
             dg_mbarrier_init(smem + EMPTY_AT + i * 8, 128 * TILE_GROUPS / SPOKEN_FOR);
@@ -330,11 +328,7 @@ DG_DEVICE void init_barriers(u32 smem, int rank, int rows)
         if (DG_SPLIT > 1)
             dg_mbarrier_arrive_expect_tx(smem + GATHERED_AT, expected_bytes(rank, rows));
     }
-    __syncwarp();
-    if (is_maker)
-        dg_barrier_arrive(0, THREADS);
-    else
-        dg_barrier_sync(0, THREADS);
+    __syncthreads();
     if (DG_SPLIT > 1)
         dg_barrier_cluster_arrive_relaxed(); // waited for before the first sums are sent
 }
