@@ -6,6 +6,7 @@
 #include "../harness.h"
 #include "../random_problem.h"
 
+#include "backend/sm90/sm90_gemm.h"
 #include "backend/sm90/sm90_plan.h"
 #include "backend/sm90/sm90_winners.h"
 #include "plan/problem.h"
@@ -348,6 +349,39 @@ static void test_enumeration_stops_when_asked(void)
     CHECK(dg_sm90_enumerate(stop_at_third, &count) == DG_IO_ERROR && count == 3, "%d", count);
 }
 
+// ---- arithmetic of the kernels --------------------------------------------------------------------
+
+// As dg_divide of sm90_ptx.cuh has it.
+static int64_t divide(int64_t x, struct dg_sm90_divisor by)
+{
+    return (int64_t)((uint64_t)x * by.multiplier >> by.shift);
+}
+
+static void test_division_without_dividing(void)
+{
+    uint64_t state = 11;
+    for (int i = 0; i < CALLS; i++) {
+        const int64_t most = i % 3 == 0 ? 40 : i % 3 == 1 ? 1 << 20 : INT32_MAX;
+        const int64_t by = i < 31 ? (int64_t)1 << i : random_range(&state, 1, most);
+        const int64_t multiple = INT32_MAX / by * by;
+        const int64_t dividends[] = {0,
+                                     1,
+                                     by - 1,
+                                     by,
+                                     multiple - 1,
+                                     multiple,
+                                     INT32_MAX,
+                                     random_range(&state, 0, INT32_MAX)};
+        for (size_t j = 0; j < sizeof dividends / sizeof *dividends; j++) {
+            const int64_t x = dividends[j];
+            CHECK(divide(x, dg_sm90_divide_by(by)) == x / by, "%lld / %lld is not %lld",
+                  (long long)x, (long long)by, (long long)divide(x, dg_sm90_divide_by(by)));
+        }
+    }
+    CHECK(divide(INT32_MAX - 1, dg_sm90_divide_by((int64_t)1 << 40)) == 0, "a large divisor");
+    CHECK(divide(7, dg_sm90_divide_by(0)) == 7, "no divisor counts as 1");
+}
+
 // ---- limits ---------------------------------------------------------------------------------------
 
 static void test_sizes_beyond_32_bits_are_refused(void)
@@ -380,6 +414,7 @@ int main(int argc, char **argv)
     RUN(test_plans_of_measured_shapes_keep_the_rules);
     RUN(test_listed_kernels_fit_the_hardware);
     RUN(test_enumeration_stops_when_asked);
+    RUN(test_division_without_dividing);
     RUN(test_sizes_beyond_32_bits_are_refused);
     return harness_end();
 }

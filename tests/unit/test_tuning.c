@@ -160,12 +160,14 @@ static void test_a_table_chooses_among_the_candidates(void)
 
 static void test_a_table_is_for_its_device_and_problems(void)
 {
-    static const char table[] =
-        HEADER "# comment\n\n"
-               "NVIDIA H100 80GB HBM3, 132 SMs | fp8_gemm_nt m=3..80 n=2112 k=7168 sfa_layout=mn | "
-               "128x64 stages=8 groups=2 cluster=1x1\r\n"
-               "NVIDIA H200, 132 SMs | fp8_gemm_nt m=100 n=2112 k=7168 | 64x64 stages=12 groups=1 "
-               "cluster=1x1 # comment";
+    static const char table[] = HEADER
+        "# comment\n\n"
+        "NVIDIA H100 80GB HBM3, 132 SMs | fp8_gemm_nt m=3..80 n=2112 k=7168 sfa_layout=mn | "
+        "128x64 stages=8 groups=2 cluster=1x1\r\n"
+        "NVIDIA H200, 132 SMs | fp8_m_grouped_masked groups=8 max_m=512 n=4096 k=7168 rows=zipf "
+        "expected_m=64 | 256x112 stages=4 groups=2 cluster=1x1\n"
+        "NVIDIA H200, 132 SMs | fp8_gemm_nt m=100 n=2112 k=7168 | 64x64 stages=12 groups=1 "
+        "cluster=1x1 # comment";
     static const struct {
         const char *profile, *line;
         int num_sms, is_tuned;
@@ -180,6 +182,9 @@ static void test_a_table_is_for_its_device_and_problems(void)
         {"h100-sxm", "fp8_gemm_nt m=100 n=2112 k=7168", 0, 0},
         {"h200", "fp8_gemm_nt m=100 n=2112 k=7168", 0, 1},
         {"h200", "fp8_gemm_nt m=80 n=2112 k=7168 sfa_layout=mn", 0, 0},
+        // How sizes are spread is nothing that a call says.
+        {"h200", "fp8_m_grouped_masked groups=8 max_m=512 n=4096 k=7168 expected_m=64", 0, 1},
+        {"h200", "fp8_m_grouped_masked groups=8 max_m=512 n=4096 k=7168 expected_m=65", 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         dg_context *context = profile_context(cases[i].profile);
