@@ -1,37 +1,10 @@
 // SPDX-License-Identifier: MIT
-// tensor_map.c - checks, encodes and caches TMA descriptors.  Encoding costs less than a tenth of a
-// microsecond, so the cache is a plain set-associative table that forgets the oldest; a descriptor holds
-// an address and sizes only, so an entry can never go stale.
+// tensor_map.c - checks and encodes TMA descriptors.
 #include "cuda/tensor_map.h"
 
-#include "base/hash.h"
-
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum { NUM_SETS = 256, NUM_WAYS = 4, NUM_LOCKS = 16 };
 enum { ALIGNMENT = 16, LARGEST_BOX = 256 };
 #define LARGEST_SHAPE ((uint64_t)1 << 32)
 #define LARGEST_STRIDE ((uint64_t)1 << 40) // exclusive
-
-_Static_assert(sizeof(struct dg_tensor_map_desc) == 120, "descriptor keys must have no padding");
-
-struct entry {
-    CUtensorMap map;
-    struct dg_tensor_map_desc desc; // rank 0: empty
-};
-
-struct set {
-    struct entry ways[NUM_WAYS];
-    unsigned next; // the way to be replaced
-};
-
-struct dg_tensor_map_cache {
-    const struct dg_cuda *cuda;
-    pthread_mutex_t locks[NUM_LOCKS]; // lock i guards the sets with index % NUM_LOCKS == i
-    struct set sets[NUM_SETS];
-};
 
 uint32_t dg_cuda_tensor_map_type_bytes(CUtensorMapDataType type)
 {
@@ -108,28 +81,6 @@ dg_status dg_cuda_tensor_map_check(const char *name, const struct dg_tensor_map_
     return DG_OK;
 }
 
-dg_status dg_tensor_map_cache_create(struct dg_tensor_map_cache **cache, const struct dg_cuda *cuda)
-{
-    *cache = NULL;
-    const size_t bytes = (sizeof(struct dg_tensor_map_cache) + 63) / 64 * 64;
-    struct dg_tensor_map_cache *created = aligned_alloc(64, bytes);
-    if (!created)
-        return dg_fail(DG_OUT_OF_MEMORY, "tensor map cache: %zu bytes of host memory", bytes);
-    memset(created, 0, bytes);
-    created->cuda = cuda;
-    for (int i = 0; i < NUM_LOCKS; i++)
-        pthread_mutex_init(&created->locks[i], NULL);
-    *cache = created;
-    return DG_OK;
-}
-
-void dg_tensor_map_cache_destroy(struct dg_tensor_map_cache *cache)
-{
-    for (int i = 0; cache && i < NUM_LOCKS; i++)
-        pthread_mutex_destroy(&cache->locks[i]);
-    free(cache);
-}
-
 dg_status dg_cuda_tensor_map_encode(const struct dg_cuda *cuda, const char *name,
                                     const struct dg_tensor_map_desc *desc, CUtensorMap *map)
 {
@@ -145,35 +96,5 @@ dg_status dg_cuda_tensor_map_encode(const struct dg_cuda *cuda, const char *name
                 name, desc->data, (unsigned long long)desc->shape[1],
                 (unsigned long long)desc->shape[0], (unsigned long long)desc->stride_bytes[0],
                 desc->box[1], desc->box[0]);
-    return DG_OK;
-}
-
-static int find(const struct set *set, const struct dg_tensor_map_desc *desc, CUtensorMap *map)
-{
-    for (int way = 0; way < NUM_WAYS; way++)
-        if (!memcmp(&set->ways[way].desc, desc, sizeof *desc)) {
-            *map = set->ways[way].map;
-            return 1;
-        }
-    return 0;
-}
-
-dg_status dg_cuda_tensor_map(struct dg_tensor_map_cache *cache, const char *name,
-                             const struct dg_tensor_map_desc *desc, CUtensorMap *map)
-{
-    const unsigned index = (unsigned)(dg_hash(desc, sizeof *desc) >> 16) % NUM_SETS;
-    struct set *set = &cache->sets[index];
-    pthread_mutex_t *lock = &cache->locks[index % NUM_LOCKS];
-    pthread_mutex_lock(lock);
-    const int found = desc->rank && find(set, desc, map);
-    pthread_mutex_unlock(lock);
-    if (found)
-        return DG_OK;
-    DG_TRY(dg_cuda_tensor_map_encode(cache->cuda, name, desc, map));
-    pthread_mutex_lock(lock);
-    struct entry *entry = &set->ways[set->next++ % NUM_WAYS];
-    entry->desc = *desc;
-    entry->map = *map;
-    pthread_mutex_unlock(lock);
     return DG_OK;
 }

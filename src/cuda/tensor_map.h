@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // tensor_map.h - TMA descriptors for boxes of 1-D to 5-D tensors, with the hardware's rules checked first
-// (PTX ISA, "Tensor-map"; CUDA driver API, cuTensorMapEncodeTiled) and the results kept in a small cache.
-// Sizes are listed innermost first, as the hardware counts.
+// (PTX ISA, "Tensor-map"; CUDA driver API, cuTensorMapEncodeTiled).  Sizes are listed innermost first, as the
+// hardware counts.
 #ifndef DG_CUDA_TENSOR_MAP_H
 #define DG_CUDA_TENSOR_MAP_H
 
@@ -9,7 +9,6 @@
 
 #define DG_TENSOR_MAP_MAX_RANK 5
 
-// Zero it whole, then fill: the bytes are the cache key.
 struct dg_tensor_map_desc {
     const void *data;                       // 16-byte aligned
     uint64_t shape[DG_TENSOR_MAP_MAX_RANK]; // elements
@@ -22,13 +21,7 @@ struct dg_tensor_map_desc {
     CUtensorMapDataType type;
     CUtensorMapSwizzle swizzle; // 128B: the box is at most 128 bytes wide
     CUtensorMapL2promotion l2_promotion;
-    int32_t reserved; // 0; keeps the key free of padding
 };
-
-struct dg_tensor_map_cache; // one per context; any number of threads
-dg_status dg_tensor_map_cache_create(struct dg_tensor_map_cache **cache,
-                                     const struct dg_cuda *cuda);
-void dg_tensor_map_cache_destroy(struct dg_tensor_map_cache *cache); // NULL is allowed
 
 // Bytes of one element of a type; 0 for types we do not use.
 uint32_t dg_cuda_tensor_map_type_bytes(CUtensorMapDataType type);
@@ -37,11 +30,9 @@ uint32_t dg_cuda_tensor_map_type_bytes(CUtensorMapDataType type);
 // the text says which rule was broken by which value and what would do.
 dg_status dg_cuda_tensor_map_check(const char *name, const struct dg_tensor_map_desc *desc);
 
-// The descriptor, checked and encoded: 60 ns, no more than a look in the cache.
+// The descriptor, checked and encoded: 60 ns.  Launches that are repeated keep theirs (base/memo.h).  Touches no
+// device memory.
 dg_status dg_cuda_tensor_map_encode(const struct dg_cuda *cuda, const char *name,
                                     const struct dg_tensor_map_desc *desc, CUtensorMap *map);
-// The descriptor, from the cache or encoded now.  Touches no device memory.
-dg_status dg_cuda_tensor_map(struct dg_tensor_map_cache *cache, const char *name,
-                             const struct dg_tensor_map_desc *desc, CUtensorMap *map);
 
 #endif
