@@ -24,6 +24,14 @@ uint32_t dg_cuda_tensor_map_type_bytes(CUtensorMapDataType type)
     }
 }
 
+CUtensorMapSwizzle dg_cuda_tensor_map_swizzle(int64_t row_bytes)
+{
+    return row_bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+           : row_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+           : row_bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B
+                             : CU_TENSOR_MAP_SWIZZLE_NONE;
+}
+
 static uint32_t swizzle_bytes(CUtensorMapSwizzle swizzle)
 {
     static const uint32_t bytes[] = {[CU_TENSOR_MAP_SWIZZLE_NONE] = 0,

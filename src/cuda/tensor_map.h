@@ -26,6 +26,9 @@ struct dg_tensor_map_desc {
 // Bytes of one element of a type; 0 for types we do not use.
 uint32_t dg_cuda_tensor_map_type_bytes(CUtensorMapDataType type);
 
+// The swizzle of rows of 128, 64 or 32 bytes; none for others.
+CUtensorMapSwizzle dg_cuda_tensor_map_swizzle(int64_t row_bytes);
+
 // Pure: DG_INVALID_ARGUMENT when the hardware cannot address `desc`; `name` is the argument's name, and
 // the text says which rule was broken by which value and what would do.
 dg_status dg_cuda_tensor_map_check(const char *name, const struct dg_tensor_map_desc *desc);

@@ -11,6 +11,7 @@
 #include "backend/sm90/sm90_plan.h"
 #include "base/hash.h"
 #include "cuda/launch.h"
+#include "plan/problem.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -151,16 +152,11 @@ static dg_status map_d(struct dg_sm90_state *state, const struct dg_problem *p,
 {
     const int64_t element = p->d_type == DG_F32 ? 4 : 2;
     const int32_t columns = dg_sm90_d_columns(kernel);
-    const int64_t bytes = columns * element;
-    return make_map(
-        state, "d", args->d.data,
-        p->d_type == DG_F32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-        p->n, p->m, map_stride(args->d.row_stride * element, p->m), (uint32_t)columns, 16,
-        bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
-        : bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
-        : bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B
-                      : CU_TENSOR_MAP_SWIZZLE_NONE,
-        &maps->d);
+    return make_map(state, "d", args->d.data,
+                    p->d_type == DG_F32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32
+                                        : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                    p->n, p->m, map_stride(args->d.row_stride * element, p->m), (uint32_t)columns,
+                    16, dg_cuda_tensor_map_swizzle(columns * element), &maps->d);
 }
 
 // ---- repacking ----
@@ -213,6 +209,38 @@ struct dg_sm90_divisor dg_sm90_divide_by(int64_t by)
     return (struct dg_sm90_divisor){(unsigned)((1ull << shift) / d + 1), shift};
 }
 
+// What the arguments of dense and grouped products have in common: everything but the tiles.
+struct dg_sm90_gemm_args dg_sm90_operand_args(const struct dg_problem *p,
+                                              const struct dg_gemm_args *args, int d_tma)
+{
+    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    return (struct dg_sm90_gemm_args){
+        .sfa = args->sfa.data,
+        .sfb = args->sfb.data,
+        .sfa_row_stride = args->sfa.row_stride,
+        .sfa_k_stride = args->sfa.column_stride,
+        .sfb_row_stride = args->sfb.row_stride,
+        .sfb_k_stride = args->sfb.column_stride,
+        .d = args->d.data,
+        .c = args->c.data,
+        // A large D would push A and B out of the L2 cache.
+        .d_policy = dg_problem_expected_rows(p) * (double)(p->n * element) > D_STAYS_BYTES
+                        ? DG_SM90_EVICT_FIRST
+                        : DG_SM90_EVICT_NORMAL,
+        .d_row_stride = args->d.row_stride,
+        .c_row_stride = args->c.row_stride,
+        .c_column_stride = args->c.column_stride,
+        .m = (int)p->m,
+        .n = (int)p->n,
+        .num_k_blocks = (int)((p->k + 127) / 128),
+        .c_mode = !args->c.data                                                ? DG_SM90_C_NONE
+                  : p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32 && d_tma ? DG_SM90_C_REDUCE
+                                                                               : DG_SM90_C_READ,
+        .d_tma = d_tma,
+        .sfb_rows = (int)(p->sfb_block_n == 1 ? p->n : (p->n + 127) / 128),
+    };
+}
+
 static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
                       const struct dg_gemm_args *args, struct dg_sm90_gemm_args *out)
 {
@@ -227,41 +255,18 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
     // TMA writes whole 16-byte units: the last of a row must not reach into the gap after it.
     const int d_tma = is_aligned(args->d.data, map_stride(args->d.row_stride * element, p->m)) &&
                       p->n * element % 16 == 0;
-    *out = (struct dg_sm90_gemm_args){
-        .sfa = args->sfa.data,
-        .sfb = args->sfb.data,
-        .sfa_row_stride = args->sfa.row_stride,
-        .sfa_k_stride = args->sfa.column_stride,
-        .sfb_row_stride = args->sfb.row_stride,
-        .sfb_k_stride = args->sfb.column_stride,
-        .d = args->d.data,
-        .c = args->c.data,
-        // A large D would push A and B out of the L2 cache.
-        .d_policy =
-            p->m * p->n * element > D_STAYS_BYTES ? DG_SM90_EVICT_FIRST : DG_SM90_EVICT_NORMAL,
-        .d_row_stride = args->d.row_stride,
-        .c_row_stride = args->c.row_stride,
-        .c_column_stride = args->c.column_stride,
-        .m = (int)p->m,
-        .n = (int)p->n,
-        .num_k_blocks = (int)((p->k + 127) / 128),
-        .c_mode = !args->c.data                                                ? DG_SM90_C_NONE
-                  : p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32 && d_tma ? DG_SM90_C_REDUCE
-                                                                               : DG_SM90_C_READ,
-        .d_tma = d_tma,
-        .sfb_rows = (int)(p->sfb_block_n == 1 ? p->n : (p->n + 127) / 128),
-        .units_m = units_m,
-        .units_n = units_n,
-        .band = band,
-        .per_band = dg_sm90_divide_by((int64_t)band * units_n),
-        .per_column = dg_sm90_divide_by(band),
-        .per_last = dg_sm90_divide_by(band > 0 ? units_m % band : 0),
-        .tile_rows = tile_rows,
-        // A repacked B is what the kernel before this one makes.
-        .flags =
-            (args->flags & DG_GEMM_PDL_PREFETCH_B && !plan->repack_b ? DG_SM90_PDL_PREFETCH_B : 0) |
-            (c->split && p->k % 128 == 0 ? DG_SM90_WHOLE_BLOCKS : 0),
-    };
+    *out = dg_sm90_operand_args(p, args, d_tma);
+    out->units_m = units_m;
+    out->units_n = units_n;
+    out->band = band;
+    out->per_band = dg_sm90_divide_by((int64_t)band * units_n);
+    out->per_column = dg_sm90_divide_by(band);
+    out->per_last = dg_sm90_divide_by(band > 0 ? units_m % band : 0);
+    out->tile_rows = tile_rows;
+    // A repacked B is what the kernel before this one makes.
+    out->flags =
+        (args->flags & DG_GEMM_PDL_PREFETCH_B && !plan->repack_b ? DG_SM90_PDL_PREFETCH_B : 0) |
+        (c->split && p->k % 128 == 0 ? DG_SM90_WHOLE_BLOCKS : 0);
 }
 
 static dg_status describe_fill(void *user, struct dg_jit_request *request)

@@ -42,6 +42,10 @@ dg_status dg_sm90_check_pointer(struct dg_sm90_state *state, const char *name, c
 dg_status dg_sm90_find_kernel(struct dg_sm90_state *state, const void *key, size_t key_bytes,
                               dg_jit_describe describe, void *user, struct dg_jit_kernel *kernel);
 
+// Everything in a kernel's arguments but the tiles.
+struct dg_sm90_gemm_args dg_sm90_operand_args(const struct dg_problem *problem,
+                                              const struct dg_gemm_args *args, int d_tma);
+
 // What a kernel divides by with dg_divide: numbers of at least 1; more than a dividend can be are as good as that.
 struct dg_sm90_divisor dg_sm90_divide_by(int64_t by);
 

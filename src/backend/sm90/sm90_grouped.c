@@ -15,8 +15,6 @@
 
 #define LL(x) ((long long)(x))
 
-enum { D_STAYS_BYTES = 16 << 20 }; // of a cache of 50 MB
-
 // The operands as the kernel is to see them: views that repacking changes, and the groups' strides.
 struct call {
     struct dg_sm90_state *state;
@@ -264,12 +262,8 @@ static dg_status map_d(const struct call *call, const struct dg_sm90_kernel *ker
 {
     const int32_t columns = dg_sm90_d_columns(kernel);
     const int64_t bytes = columns * (call->problem->d_type == DG_F32 ? 4 : 2);
-    DG_TRY(make_map(call, d, (uint32_t)columns, 16,
-                    bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
-                    : bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
-                    : bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B
-                                  : CU_TENSOR_MAP_SWIZZLE_NONE,
-                    2, &maps->d));
+    DG_TRY(
+        make_map(call, d, (uint32_t)columns, 16, dg_cuda_tensor_map_swizzle(bytes), 2, &maps->d));
     return make_map(call, d, (uint32_t)kernel->config.block_n, (uint32_t)kernel->config.block_m,
                     CU_TENSOR_MAP_SWIZZLE_NONE, 2, &maps->d_tile);
 }
@@ -280,37 +274,11 @@ static void fill_args(const struct call *call, const struct dg_sm90_config *c, i
                       struct dg_sm90_gemm_args *out)
 {
     const struct dg_problem *p = call->problem;
-    const struct dg_gemm_args *args = &call->args.gemm;
-    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
-    const int32_t units_n = (int32_t)((p->n + c->block_n - 1) / c->block_n);
-    *out = (struct dg_sm90_gemm_args){
-        .sfa = args->sfa.data,
-        .sfb = args->sfb.data,
-        .sfa_row_stride = args->sfa.row_stride,
-        .sfa_k_stride = args->sfa.column_stride,
-        .sfb_row_stride = args->sfb.row_stride,
-        .sfb_k_stride = args->sfb.column_stride,
-        .d = args->d.data,
-        .c = args->c.data,
-        .d_policy = dg_problem_expected_rows(p) * (double)(p->n * element) > D_STAYS_BYTES
-                        ? DG_SM90_EVICT_FIRST
-                        : DG_SM90_EVICT_NORMAL,
-        .d_row_stride = args->d.row_stride,
-        .c_row_stride = args->c.row_stride,
-        .c_column_stride = args->c.column_stride,
-        .m = (int)p->m,
-        .n = (int)p->n,
-        .num_k_blocks = (int)((p->k + 127) / 128),
-        .c_mode = !args->c.data                                                ? DG_SM90_C_NONE
-                  : p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32 && d_tma ? DG_SM90_C_REDUCE
-                                                                               : DG_SM90_C_READ,
-        .d_tma = d_tma,
-        .sfb_rows = (int)(p->sfb_block_n == 1 ? p->n : (p->n + 127) / 128),
-        .units_n = units_n,
-        .band = call->plan->band,
-        .per_band = dg_sm90_divide_by((int64_t)call->plan->band * units_n),
-        .per_column = dg_sm90_divide_by(call->plan->band),
-    };
+    *out = dg_sm90_operand_args(p, &call->args.gemm, d_tma);
+    out->units_n = (int)((p->n + c->block_n - 1) / c->block_n);
+    out->band = call->plan->band;
+    out->per_band = dg_sm90_divide_by((int64_t)out->band * out->units_n);
+    out->per_column = dg_sm90_divide_by(out->band);
 }
 
 static void fill_groups(const struct call *call, const struct stack *d,

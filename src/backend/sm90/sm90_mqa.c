@@ -92,13 +92,6 @@ static dg_status check_pointers(const struct dg_sm90_state *state, const struct 
 
 // ---- descriptors ------------------------------------------------------------------------------------
 
-static CUtensorMapSwizzle swizzle_of(int32_t depth)
-{
-    return depth == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
-           : depth == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
-                         : CU_TENSOR_MAP_SWIZZLE_32B;
-}
-
 static dg_status encode(const struct dg_sm90_state *state, const char *name,
                         struct dg_tensor_map_desc desc, struct dg_tensor_map *map)
 {
@@ -123,7 +116,7 @@ static dg_status map_queries(const struct dg_sm90_state *state, const struct dg_
                 (uint32_t)(kernel->head_rows * kernel->pieces)},
         .rank = 4,
         .type = CU_TENSOR_MAP_DATA_TYPE_UINT8,
-        .swizzle = swizzle_of(kernel->depth),
+        .swizzle = dg_cuda_tensor_map_swizzle(kernel->depth),
     };
     return encode(state, "q", desc, map);
 }
@@ -138,7 +131,7 @@ static dg_status map_keys(const struct dg_sm90_state *state, const struct dg_mqa
         .box = {(uint32_t)kernel->depth, STAGE_KEYS},
         .rank = 2,
         .type = CU_TENSOR_MAP_DATA_TYPE_UINT8,
-        .swizzle = swizzle_of(kernel->depth),
+        .swizzle = dg_cuda_tensor_map_swizzle(kernel->depth),
     };
     return encode(state, "kv", desc, map);
 }
@@ -165,7 +158,7 @@ static dg_status map_pages(const struct dg_sm90_state *state, const struct dg_mq
         .box = {(uint32_t)kernel->depth, merged ? merged : keys, 1},
         .rank = 3,
         .type = CU_TENSOR_MAP_DATA_TYPE_UINT8,
-        .swizzle = swizzle_of(kernel->depth),
+        .swizzle = dg_cuda_tensor_map_swizzle(kernel->depth),
     };
     struct dg_tensor_map_desc scales = {
         .data = p->pages + (int64_t)p->page_size * args->depth,
