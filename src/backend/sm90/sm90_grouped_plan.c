@@ -248,12 +248,6 @@ void dg_sm90_grouped_explain(const struct dg_problem *problem, const struct dg_d
     dg_tell(callback, user, "plan", "tiles",
             "about %lld of %d x %d on %d CTAs; the device counts them", (long long)tiles,
             plan->sm90.block_m, plan->sm90.block_n, plan->num_ctas);
-    dg_tell(callback, user, "plan", "predicted_us", "%.1f", plan->predicted_us);
-    dg_tell(callback, user, "plan", "shared_memory_bytes", "%d",
-            dg_sm90_grouped_smem_bytes(&kernel));
-    dg_tell(callback, user, "plan", "scales", "%s",
-            kernel.tile.scales_tma ? "by TMA" : "by scale warps, in the layout given");
-    if (plan->repack_a || plan->repack_b)
-        dg_tell(callback, user, "plan", "repacked", "%s%s%s", plan->repack_a ? "a" : "",
-                plan->repack_a && plan->repack_b ? " and " : "", plan->repack_b ? "b" : "");
+    dg_sm90_explain_launch(plan, dg_sm90_grouped_smem_bytes(&kernel), kernel.tile.scales_tma,
+                           callback, user);
 }

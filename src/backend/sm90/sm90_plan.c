@@ -216,6 +216,18 @@ struct dg_sm90_kernel dg_sm90_kernel_of(const struct dg_problem *problem,
     return kernel_with(problem, &plan->sm90);
 }
 
+void dg_sm90_explain_launch(const struct dg_plan *plan, int32_t smem_bytes, int scales_tma,
+                            dg_fact_callback callback, void *user)
+{
+    dg_tell(callback, user, "plan", "predicted_us", "%.1f", plan->predicted_us);
+    dg_tell(callback, user, "plan", "shared_memory_bytes", "%d", smem_bytes);
+    dg_tell(callback, user, "plan", "scales", "%s",
+            scales_tma ? "by TMA" : "by scale warps, in the layout given");
+    if (plan->repack_a || plan->repack_b)
+        dg_tell(callback, user, "plan", "repacked", "%s%s%s", plan->repack_a ? "a" : "",
+                plan->repack_a && plan->repack_b ? " and " : "", plan->repack_b ? "b" : "");
+}
+
 void dg_sm90_explain(const struct dg_problem *problem, const struct dg_device *device,
                      const struct dg_plan *plan, dg_fact_callback callback, void *user)
 {
@@ -232,11 +244,5 @@ void dg_sm90_explain(const struct dg_problem *problem, const struct dg_device *d
             (long long)grid.waves, grid.waves == 1 ? "" : "s", plan->num_ctas);
     if (plan->sm90.split > 1)
         dg_tell(callback, user, "plan", "k", "divided among %d CTAs", plan->sm90.split);
-    dg_tell(callback, user, "plan", "predicted_us", "%.1f", plan->predicted_us);
-    dg_tell(callback, user, "plan", "shared_memory_bytes", "%d", dg_sm90_smem_bytes(&kernel));
-    dg_tell(callback, user, "plan", "scales", "%s",
-            kernel.scales_tma ? "by TMA" : "by scale warps, in the layout given");
-    if (plan->repack_a || plan->repack_b)
-        dg_tell(callback, user, "plan", "repacked", "%s%s%s", plan->repack_a ? "a" : "",
-                plan->repack_a && plan->repack_b ? " and " : "", plan->repack_b ? "b" : "");
+    dg_sm90_explain_launch(plan, dg_sm90_smem_bytes(&kernel), kernel.scales_tma, callback, user);
 }

@@ -20,6 +20,9 @@ dg_status dg_sm90_plan_tuned(const struct dg_problem *problem, const struct dg_d
                              struct dg_plan *plan);
 dg_status dg_sm90_candidates(const struct dg_problem *problem, const struct dg_device *device,
                              dg_candidate_visit visit, void *user);
+// The facts that plans of dense and grouped products share.
+void dg_sm90_explain_launch(const struct dg_plan *plan, int32_t smem_bytes, int scales_tma,
+                            dg_fact_callback callback, void *user);
 void dg_sm90_explain(const struct dg_problem *problem, const struct dg_device *device,
                      const struct dg_plan *plan, dg_fact_callback callback, void *user);
 
