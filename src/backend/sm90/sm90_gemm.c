@@ -177,6 +177,19 @@ dg_status dg_sm90_find_kernel(struct dg_sm90_state *state, const void *key, size
     return status;
 }
 
+static dg_status describe_plain(void *user, struct dg_jit_request *request)
+{
+    request->name = user;
+    request->arch = 90;
+    return DG_OK;
+}
+
+dg_status dg_sm90_find_plain(struct dg_sm90_state *state, const char *name,
+                             struct dg_jit_kernel *kernel)
+{
+    return dg_sm90_find_kernel(state, name, strlen(name) + 1, describe_plain, (void *)name, kernel);
+}
+
 static dg_status repack_operands(struct dg_sm90_state *state, const struct dg_problem *p,
                                  const struct dg_plan *plan, struct dg_gemm_args *args)
 {
@@ -269,19 +282,6 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
         (c->split && p->k % 128 == 0 ? DG_SM90_WHOLE_BLOCKS : 0);
 }
 
-static dg_status describe_fill(void *user, struct dg_jit_request *request)
-{
-    request->name = "sm90_fill";
-    request->arch = 90;
-    return DG_OK;
-}
-
-static dg_status fill_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
-{
-    static const char key[] = "sm90_fill";
-    return dg_sm90_find_kernel(state, key, sizeof key, describe_fill, NULL, kernel);
-}
-
 static dg_status get_kernel(struct dg_sm90_state *state, struct dg_sm90_kernel *kernel,
                             struct dg_jit_kernel *found)
 {
@@ -348,7 +348,8 @@ dg_status dg_sm90_prepare(struct dg_sm90_state *state, const struct dg_problem *
 {
     struct dg_jit_kernel found;
     if (plan->kernel == DG_KERNEL_FILL)
-        return problem->c_mode == DG_C_IN_PLACE ? DG_OK : fill_kernel(state, &found);
+        return problem->c_mode == DG_C_IN_PLACE ? DG_OK
+                                                : dg_sm90_find_plain(state, "sm90_fill", &found);
     if (plan->kernel != DG_KERNEL_SM90_GEMM)
         return DG_OK;
     DG_TRY(prepare_gemm(state, problem, plan));
@@ -480,7 +481,7 @@ dg_status dg_sm90_fill(struct dg_sm90_state *state, const struct dg_problem *p,
     DG_TRY(dg_sm90_check_pointer(state, "d", args->d.data));
     if (args->c.data)
         DG_TRY(dg_sm90_check_pointer(state, "c", args->c.data));
-    DG_TRY(fill_kernel(state, &kernel));
+    DG_TRY(dg_sm90_find_plain(state, "sm90_fill", &kernel));
     struct dg_sm90_fill_args fill = {
         .d = args->d.data,
         .c = args->c.data,

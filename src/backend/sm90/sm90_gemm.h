@@ -49,6 +49,10 @@ struct dg_sm90_gemm_args dg_sm90_operand_args(const struct dg_problem *problem,
 // What a kernel divides by with dg_divide: numbers of at least 1; more than a dividend can be are as good as that.
 struct dg_sm90_divisor dg_sm90_divide_by(int64_t by);
 
+// The kernel of a source that needs no parameters; its name is that of the file, and stays where it is.
+dg_status dg_sm90_find_plain(struct dg_sm90_state *state, const char *name,
+                             struct dg_jit_kernel *kernel);
+
 // Copies an operand K-major to `target`, with rows of whole blocks, and makes the view describe the copy; the
 // second does so for `groups` matrices, `*stride` bytes from one to the next, and changes that too.
 dg_status dg_sm90_repack(struct dg_sm90_state *state, const char *name, struct dg_matrix_view *view,

@@ -327,19 +327,6 @@ static dg_status launch(const struct call *call, const char *name, CUfunction fu
     return dg_cuda_launch(call->state->context.cuda, &started);
 }
 
-static dg_status describe_k_groups(void *user, struct dg_jit_request *request)
-{
-    request->name = "sm90_k_groups";
-    request->arch = 90;
-    return DG_OK;
-}
-
-static dg_status k_groups_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
-{
-    static const char key[] = "sm90_k_groups";
-    return dg_sm90_find_kernel(state, key, sizeof key, describe_k_groups, NULL, kernel);
-}
-
 static dg_status list_k_groups(const struct call *call, const struct dg_sm90_group_maps *maps,
                                const struct dg_sm90_group_args *groups)
 {
@@ -348,7 +335,7 @@ static dg_status list_k_groups(const struct call *call, const struct dg_sm90_gro
     const struct dg_gemm_args *args = &call->args.gemm;
     const int is_flat = call->args.is_flat;
     struct dg_jit_kernel found;
-    DG_TRY(k_groups_kernel(call->state, &found));
+    DG_TRY(dg_sm90_find_plain(call->state, "sm90_k_groups", &found));
     struct dg_sm90_k_groups_args list = {
         .values = maps->values,
         .list = (struct dg_sm90_k_group *)groups->list,
@@ -477,6 +464,6 @@ dg_status dg_sm90_grouped_prepare(struct dg_sm90_state *state, const struct dg_p
                                    &found));
     }
     if (dg_problem_kind(problem) == DG_KIND_K_GROUPED)
-        DG_TRY(k_groups_kernel(state, &found));
+        DG_TRY(dg_sm90_find_plain(state, "sm90_k_groups", &found));
     return plan->repack_a || plan->repack_b ? dg_sm90_repack_prepare(state) : DG_OK;
 }

@@ -309,24 +309,11 @@ dg_status dg_sm90_mqa_logits(void *user, int32_t num_sms, const struct dg_mqa_ar
 
 // ---- the schedule -----------------------------------------------------------------------------------
 
-static dg_status describe_schedule(void *user, struct dg_jit_request *request)
-{
-    request->name = "sm90_mqa_schedule";
-    request->arch = 90;
-    return DG_OK;
-}
-
-static dg_status schedule_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
-{
-    static const char key[] = "sm90_mqa_schedule";
-    return dg_jit_get(state->jit, key, sizeof key, describe_schedule, NULL, kernel);
-}
-
 static dg_status launch_schedule(struct dg_sm90_state *state,
                                  const struct dg_mqa_schedule_args *args)
 {
     struct dg_jit_kernel kernel;
-    DG_TRY(schedule_kernel(state, &kernel));
+    DG_TRY(dg_sm90_find_plain(state, "sm90_mqa_schedule", &kernel));
     struct dg_sm90_mqa_schedule_args schedule = {
         .lengths = args->paged.lengths,
         .schedule = args->schedule,
@@ -378,7 +365,7 @@ static dg_status load_kernels(struct dg_sm90_state *state, const struct dg_mqa_p
         DG_TRY(dg_jit_get(state->jit, &identity, sizeof identity, dg_sm90_mqa_describe, &identity,
                           &kernel));
     }
-    return p->next_n > 0 ? schedule_kernel(state, &kernel) : DG_OK;
+    return p->next_n > 0 ? dg_sm90_find_plain(state, "sm90_mqa_schedule", &kernel) : DG_OK;
 }
 
 dg_status dg_sm90_mqa_prepare(void *user, const struct dg_mqa_problem *problem)

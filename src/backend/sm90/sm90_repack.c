@@ -6,23 +6,10 @@
 
 enum { MOST_MATRICES = 65535 }; // of one launch: the y size of a grid
 
-static dg_status describe_repack(void *user, struct dg_jit_request *request)
-{
-    request->name = "sm90_fp8_repack";
-    request->arch = 90;
-    return DG_OK;
-}
-
-static dg_status repack_kernel(struct dg_sm90_state *state, struct dg_jit_kernel *kernel)
-{
-    static const char key[] = "sm90_fp8_repack";
-    return dg_sm90_find_kernel(state, key, sizeof key, describe_repack, NULL, kernel);
-}
-
 dg_status dg_sm90_repack_prepare(struct dg_sm90_state *state)
 {
     struct dg_jit_kernel kernel;
-    return repack_kernel(state, &kernel);
+    return dg_sm90_find_plain(state, "sm90_fp8_repack", &kernel);
 }
 
 static dg_status start(struct dg_sm90_state *state, CUfunction function,
@@ -48,7 +35,7 @@ dg_status dg_sm90_repack_stack(struct dg_sm90_state *state, const char *name,
                                const struct dg_gemm_args *args)
 {
     struct dg_jit_kernel kernel;
-    DG_TRY(repack_kernel(state, &kernel));
+    DG_TRY(dg_sm90_find_plain(state, "sm90_fp8_repack", &kernel));
     const int64_t pitch = (k + 127) / 128 * 128;
     struct dg_sm90_repack_args pack = {
         .source = view->data,
