@@ -166,13 +166,27 @@ static void summary_json(const struct summary *summary)
 
 // ---- rows ---------------------------------------------------------------------------------------
 
+static double bytes_per_us(const struct dg_device *device)
+{
+    return 1e3 * copy_share * device->memory_gbs;
+}
+
+static double operations_per_us(const struct dg_device *device)
+{
+    return 1e6 * sm_tflops * device->all_sms;
+}
+
+double bench_gpu_roof_us(const struct dg_device *device, double bytes, double operations)
+{
+    return fmax(bytes / bytes_per_us(device), operations / operations_per_us(device));
+}
+
 double bench_gpu_floor_us(const struct bench_gpu *all, const struct dg_problem *problem)
 {
-    const double bytes_per_us = 1e3 * copy_share * all->device.memory_gbs;
-    const double operations_per_us = 1e6 * sm_tflops * all->device.all_sms;
+    const struct dg_device *device = &all->device;
     if (problem->groups) // of each group by itself
-        return cli_grouped_us(problem, bytes_per_us, operations_per_us);
-    return fmax(cli_bytes(problem) / bytes_per_us, cli_operations(problem) / operations_per_us);
+        return cli_grouped_us(problem, bytes_per_us(device), operations_per_us(device));
+    return bench_gpu_roof_us(device, cli_bytes(problem), cli_operations(problem));
 }
 
 static void add_row(const struct bench_gpu *all, const struct dg_problem *problem,

@@ -36,6 +36,8 @@ struct bench_gpu_result {
 dg_status bench_gpu_measure(struct bench_gpu *all, struct cli_data *data,
                             struct bench_gpu_result *result);
 
+// What `bytes` and `operations` take at these rates at least.
+double bench_gpu_roof_us(const struct dg_device *device, double bytes, double operations);
 // A kernel's floor: each operand once at the rate at which an H100 copies, or all operations at what its
 // tensor cores reach, whichever takes longer.
 double bench_gpu_floor_us(const struct bench_gpu *all, const struct dg_problem *problem);

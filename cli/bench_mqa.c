@@ -8,10 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SETS = 24, BIG_LAUNCHES = 8 };
+enum { MAX_SETS = BENCH_MAX_SETS, BIG_LAUNCHES = 8 };
 static const double rotation_bytes = 120e6, big_operations = 2e11;
-// An H100 copies at 0.91 of its memory's nominal rate, and reaches 1600 TFLOPS on its 132 SMs.
-static const double copy_share = 0.91, sm_tflops = 1600.0 / 132;
 
 enum column {
     PROBLEM,
@@ -187,8 +185,7 @@ static void mean_add(struct mean *mean, double ratio)
 
 static double floor_us(const struct dg_device *device, const struct cli_mqa_data *data)
 {
-    return fmax(cli_mqa_bytes(data) / (1e3 * copy_share * device->memory_gbs),
-                cli_mqa_operations(data) / (1e6 * sm_tflops * device->all_sms));
+    return bench_gpu_roof_us(device, cli_mqa_bytes(data), cli_mqa_operations(data));
 }
 
 static void add_row(struct bench *bench, dg_context *context, const struct dg_device *device,
