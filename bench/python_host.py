@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # python_host.py - the host's time of one queued call through the Python package: python_host.py
-# [CALLS]. Calls are made in batches small enough for the GPU's queue never to fill, each timed
+# [CALLS] [--csv FILE]. Calls are made in batches small enough for the GPU's queue never to fill, each timed
 # alone; the GPU runs behind a long kernel, so that nothing it does is in the times.  On a machine
 # without a GPU the calls of a tiny problem on CPU tensors are timed, and say what the package
 # itself costs.
+import argparse
 import os
 import statistics
 import sys
@@ -17,6 +18,7 @@ import torch  # noqa: E402
 import deep_gemm  # noqa: E402
 
 BATCH, BUSY_CYCLES = 200, 50_000_000
+rows = []  # of the CSV
 
 
 def operands(m, n, k, device):
@@ -52,15 +54,18 @@ def time_calls(call, calls, gpu):
 
 def report(name, times):
     times = sorted(times)
-    print(
-        "%-34s median %6.2f us   p10 %6.2f   p90 %6.2f   p99 %6.2f"
-        % ((name, statistics.median(times) / 1e3)
-           + tuple(times[int(len(times) * share)] / 1e3 for share in (0.1, 0.9, 0.99)))
-    )  # fmt: skip
+    us = (statistics.median(times) / 1e3,)
+    us += tuple(times[int(len(times) * share)] / 1e3 for share in (0.1, 0.9, 0.99))
+    print("%-34s median %6.2f us   p10 %6.2f   p90 %6.2f   p99 %6.2f" % ((name,) + us))
+    rows.append('"%s",%.2f,%.2f,%.2f,%.2f' % ((name,) + us))
 
 
 def main():
-    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 4000
+    parser = argparse.ArgumentParser(description="the host's time of queued calls through Python")
+    parser.add_argument("calls", nargs="?", type=int, default=4000, help="calls of each kind (4000)")
+    parser.add_argument("--csv", metavar="FILE", help="also write the rows as CSV")
+    settings = parser.parse_args()
+    calls = max(settings.calls, 1)
     gpu = torch.cuda.is_available()
     device = "cuda" if gpu else "cpu"
     m, n, k = (64, 2112, 7168) if gpu else (1, 8, 16)
@@ -81,6 +86,9 @@ def main():
     report("from memory", time_calls(lambda: deep_gemm.fp8_gemm_nt(a, b, d), calls, gpu))
     long = lambda: _dense.gemm("nt", a, b, d, None, None, None, None)  # noqa: E731
     report("the long way", time_calls(long, calls, gpu))
+    if settings.csv:
+        with open(settings.csv, "w") as file:
+            file.write("call,median,p10,p90,p99\n" + "\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":
