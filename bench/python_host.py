@@ -6,6 +6,7 @@
 # without a GPU the calls of a tiny problem on CPU tensors are timed, and say what the package
 # itself costs.
 import argparse
+import csv
 import os
 import statistics
 import sys
@@ -18,7 +19,6 @@ import torch  # noqa: E402
 import deep_gemm  # noqa: E402
 
 BATCH, BUSY_CYCLES = 200, 50_000_000
-rows = []  # of the CSV
 
 
 def operands(m, n, k, device):
@@ -53,11 +53,12 @@ def time_calls(call, calls, gpu):
 
 
 def report(name, times):
+    """Prints a row, and returns it for the CSV."""
     times = sorted(times)
     us = (statistics.median(times) / 1e3,)
     us += tuple(times[int(len(times) * share)] / 1e3 for share in (0.1, 0.9, 0.99))
     print("%-34s median %6.2f us   p10 %6.2f   p90 %6.2f   p99 %6.2f" % ((name,) + us))
-    rows.append('"%s",%.2f,%.2f,%.2f,%.2f' % ((name,) + us))
+    return (name,) + tuple("%.2f" % each for each in us)
 
 
 def main():
@@ -71,24 +72,30 @@ def main():
     m, n, k = (64, 2112, 7168) if gpu else (1, 8, 16)
     a, b, d = operands(m, n, k, device)
     print("%s, torch %s" % (torch.cuda.get_device_name() if gpu else "CPU", torch.__version__))
-    report("clock alone", time_calls(lambda: None, calls, gpu))
-    report("fp8_gemm_nt", time_calls(lambda: deep_gemm.fp8_gemm_nt(a, b, d), calls, gpu))
-    report(
+    rows = []
+
+    def measure(name, call):
+        rows.append(report(name, time_calls(call, calls, gpu)))
+
+    measure("clock alone", lambda: None)
+    measure("fp8_gemm_nt", lambda: deep_gemm.fp8_gemm_nt(a, b, d))
+    measure(
         "fp8_gemm_nt, as vLLM calls it",
-        time_calls(lambda: deep_gemm.fp8_gemm_nt(a, b, d, disable_ue8m0_cast=True), calls, gpu),
+        lambda: deep_gemm.fp8_gemm_nt(a, b, d, disable_ue8m0_cast=True),
     )
     left, right, out, counts = grouped(4, 64 if gpu else 4, n, k, device)
     masked = deep_gemm.m_grouped_fp8_gemm_nt_masked
-    report("masked", time_calls(lambda: masked(left, right, out, counts, 64), calls, gpu))
+    measure("masked", lambda: masked(left, right, out, counts, 64))
     from deep_gemm import _dense, _fast
 
     _fast._opened, _fast.gemm_nt = False, _fast.declines  # as with a torch that lacks the table
-    report("from memory", time_calls(lambda: deep_gemm.fp8_gemm_nt(a, b, d), calls, gpu))
-    long = lambda: _dense.gemm("nt", a, b, d, None, None, None, None)  # noqa: E731
-    report("the long way", time_calls(long, calls, gpu))
+    measure("from memory", lambda: deep_gemm.fp8_gemm_nt(a, b, d))
+    measure("the long way", lambda: _dense.gemm("nt", a, b, d, None, None, None, None))
     if settings.csv:
-        with open(settings.csv, "w") as file:
-            file.write("call,median,p10,p90,p99\n" + "\n".join(rows) + "\n")
+        with open(settings.csv, "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("call", "median", "p10", "p90", "p99"))
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -36,17 +36,21 @@ struct bench_gpu_result {
 dg_status bench_gpu_measure(struct bench_gpu *all, struct cli_data *data,
                             struct bench_gpu_result *result);
 
-// What `bytes` and `operations` take at these rates at least.
+// The longer of what `bytes` take at the rate at which an H100 copies, and `operations` at what its tensor cores
+// reach, both scaled to the device.
 double bench_gpu_roof_us(const struct dg_device *device, double bytes, double operations);
-// A kernel's floor: each operand once at the rate at which an H100 copies, or all operations at what its
-// tensor cores reach, whichever takes longer.
+// A kernel's floor: that of each operand once and all operations; of groups, their sum.
 double bench_gpu_floor_us(const struct bench_gpu *all, const struct dg_problem *problem);
 
 // ---- one problem on the device ------------------------------------------------------------------
 
 enum { BENCH_ROUNDS = 7, BENCH_MAX_SETS = 24 };
 
-// Copies of its operands that make 120 MB together, for launches that rotate over them.
+// Copies of `bytes` of operands that make 120 MB together, at most BENCH_MAX_SETS; launches of a graph.
+int bench_num_sets(double bytes);
+int bench_num_launches(double operations);
+
+// bench_num_sets copies of its operands, for launches that rotate over them.
 struct bench_entry {
     struct bench_gpu *all;
     const struct dg_problem *problem;

@@ -6,24 +6,34 @@
 enum { LAUNCHES = BENCH_MAX_SETS, LAUNCHES_OF_LARGE = 8 };
 static const double large_operations = 2e11, rotated_bytes = 120e6;
 
+int bench_num_sets(double bytes)
+{
+    return (int)fmin(BENCH_MAX_SETS, ceil(rotated_bytes / bytes));
+}
+
+int bench_num_launches(double operations)
+{
+    return operations > large_operations ? LAUNCHES_OF_LARGE : LAUNCHES;
+}
+
 static int sets_for(const struct cli_data *data)
 {
     double bytes = 1;
     for (int i = CLI_A; i <= CLI_SFB; i++)
         bytes += (double)data->bytes[i];
-    return (int)fmin(BENCH_MAX_SETS, ceil(rotated_bytes / bytes));
+    return bench_num_sets(bytes);
 }
 
 dg_status bench_entry_open(struct bench_entry *entry, struct bench_gpu *all,
                            const struct cli_data *data)
 {
-    const bool is_large = cli_operations(&data->problem) > large_operations;
     const struct cli_gpu *gpu = &all->gpu;
     const int wanted = sets_for(data);
-    *entry = (struct bench_entry){.all = all,
-                                  .problem = &data->problem,
-                                  .num_launches = is_large ? LAUNCHES_OF_LARGE : LAUNCHES,
-                                  .options = DG_GEMM_OPTIONS_INIT};
+    *entry =
+        (struct bench_entry){.all = all,
+                             .problem = &data->problem,
+                             .num_launches = bench_num_launches(cli_operations(&data->problem)),
+                             .options = DG_GEMM_OPTIONS_INIT};
     DG_TRY(cli_gpu_upload(gpu, data, &entry->sets[0]));
     for (entry->num_sets = 1; entry->num_sets < wanted; entry->num_sets++)
         DG_TRY(cli_gpu_duplicate(gpu, data, &entry->sets[0], &entry->sets[entry->num_sets]));

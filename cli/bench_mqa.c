@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SETS = BENCH_MAX_SETS, BIG_LAUNCHES = 8 };
-static const double rotation_bytes = 120e6, big_operations = 2e11;
-
 enum column {
     PROBLEM,
     BACKEND,
@@ -71,7 +68,7 @@ struct entry {
     dg_context *context;
     struct cli_gpu *gpu;
     struct cli_mqa_data *data;
-    struct cli_mqa_copy copies[MAX_SETS];
+    struct cli_mqa_copy copies[BENCH_MAX_SETS];
     int num_sets, num_used; // num_used: sets that launches rotate over
 };
 
@@ -84,7 +81,7 @@ static dg_status launch(void *user, int index, CUstream stream)
 
 static dg_status time_sets(struct entry *entry, int num_used, double *us)
 {
-    const int count = cli_mqa_operations(entry->data) > big_operations ? BIG_LAUNCHES : MAX_SETS;
+    const int count = bench_num_launches(cli_mqa_operations(entry->data));
     CUgraphExec graph = NULL;
     double rounds[BENCH_ROUNDS];
     dg_status status;
@@ -109,8 +106,7 @@ static dg_status add_set(struct entry *entry)
 
 static dg_status measure_entry(struct bench *bench, struct entry *entry, struct figures *figures)
 {
-    const double sets = rotation_bytes / cli_mqa_bytes(entry->data);
-    const int num_sets = sets >= MAX_SETS ? MAX_SETS : (int)ceil(sets);
+    const int num_sets = bench_num_sets(cli_mqa_bytes(entry->data));
     DG_TRY(add_set(entry));
     entry->num_used = 1;
     DG_TRY(launch(entry, 0, entry->gpu->stream));
@@ -128,7 +124,7 @@ static dg_status measure_gpu(struct bench *bench, dg_context *context, struct cl
 {
     struct entry entry = {.context = context, .gpu = gpu, .data = data};
     const dg_status status = measure_entry(bench, &entry, figures);
-    for (int i = 0; i < MAX_SETS; i++)
+    for (int i = 0; i < BENCH_MAX_SETS; i++)
         cli_mqa_copy_free(gpu, &entry.copies[i]);
     return status;
 }

@@ -151,15 +151,17 @@ const struct bench_peer *bench_find_reference(const struct bench_peers *peers,
 {
     const struct bench_peer *best = NULL;
     double least = INFINITY;
+    const int64_t rows = detail_number(peer, "rows_per_group=");
     for (size_t i = 0; i < peers->count; i++) {
         const struct bench_peer *row = &peers->list[i];
+        if (strcmp(row->op, "fp8_dense") != 0 || isnan(row->cublaslt_us))
+            continue;
         // As many rows, so that the same limit binds; of groups along k, as much time.
         const double elsewhere = row->n == peer->n && row->k == peer->k ? 0 : 10;
-        const int64_t rows = detail_number(peer, "rows_per_group=");
         const double ratio =
             rows ? (double)row->m / (double)rows : row->cublaslt_us / peer->deepgemm_us;
-        const double distance = elsewhere + fabs(log(ratio)) + 0 * row->cublaslt_us;
-        if (strcmp(row->op, "fp8_dense") == 0 && distance < least) // NaN is not
+        const double distance = elsewhere + fabs(log(ratio));
+        if (distance < least) // NaN is not
             best = row, least = distance;
     }
     return best;

@@ -69,10 +69,10 @@ static void test_places_beyond_32_bits(void)
     const size_t bytes = sizeof(uint16_t) * GROUPS * ROOM * N;
     uint16_t *d = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    uint8_t *a = malloc((size_t)GROUPS * ROOM * K), *b = malloc((size_t)GROUPS * N * K);
-    dg_context *cpu = open_backend("cpu", 2);
     if (d == MAP_FAILED)
         SKIP("no address space for 13 GB");
+    uint8_t *a = malloc((size_t)GROUPS * ROOM * K), *b = malloc((size_t)GROUPS * N * K);
+    dg_context *cpu = open_backend("cpu", 2);
     memset(a, 0x38, (size_t)GROUPS * ROOM * K); // 1
     memset(b, 0x38, (size_t)GROUPS * N * K);
     for (int i = 0; i < GROUPS * ROOM; i++)
