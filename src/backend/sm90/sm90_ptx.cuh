@@ -14,7 +14,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
 
-// Some 20 clocks; a division by a number that the compiler does not know takes 200.
+// Divisions by numbers that the compiler does not know took 5 % of a tile of four k-blocks.
 DG_DEVICE int dg_divide(int x, struct dg_sm90_divisor by)
 {
     return (int)((u64)(u32)x * by.multiplier >> by.shift);
