@@ -4,7 +4,7 @@
 # [CALLS] [--csv FILE]. Calls are made in batches small enough for the GPU's queue never to fill, each timed
 # alone; the GPU runs behind a long kernel, so that nothing it does is in the times.  On a machine
 # without a GPU the calls of a tiny problem on CPU tensors are timed, and say what the package
-# itself costs.
+# itself costs.  What torch takes to queue two things of its own says how fast the host is today.
 import argparse
 import csv
 import os
@@ -78,6 +78,10 @@ def main():
         rows.append(report(name, time_calls(call, calls, gpu)))
 
     measure("clock alone", lambda: None)
+    measure("torch: d.zero_()", d.zero_)
+    square = torch.zeros(64, 64, dtype=torch.bfloat16, device=device)
+    product = torch.empty_like(square)
+    measure("torch: mm into out", lambda: torch.mm(square, square, out=product))
     measure("fp8_gemm_nt", lambda: deep_gemm.fp8_gemm_nt(a, b, d))
     measure(
         "fp8_gemm_nt, as vLLM calls it",
