@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: MIT
+// test_sm90_schedule.c - the walk over groups that the grouped kernels make on the device, run here: a warp is 32
+// coroutines, which take turns between one exchange among the lanes and the next.
+//
+//     test_sm90_schedule [COUNT [FIRST_SEED]]     400 random layouts, seeds from 1
+//
+// Over all CTAs the tiles must cover each row of each group once, and nothing else; no CTA may have two tiles more
+// than another.
+#include "../harness.h"
+#include "../random_problem.h"
+
+#include <ucontext.h>
+
+enum { LANES = 32, STACK_BYTES = 64 << 10, COUNT = 400 };
+
+// ---- what the device code finds on a GPU ------------------------------------------------------------
+
+typedef unsigned u32;
+typedef long long i64;
+static struct {
+    unsigned x;
+} threadIdx, blockIdx, gridDim;
+
+static ucontext_t outside, lane_contexts[LANES];
+static char stacks[LANES][STACK_BYTES];
+static int current, num_running, num_exchanges[LANES];
+static i64 values[2][LANES]; // of the exchange under way and of the one before it
+
+static i64 min(i64 a, i64 b)
+{
+    return a < b ? a : b;
+}
+
+static i64 max(i64 a, i64 b)
+{
+    return a > b ? a : b;
+}
+
+// Gives `value` to the others and waits until all have given theirs.
+static const i64 *exchange(i64 value)
+{
+    i64 *round = values[num_exchanges[current]++ % 2];
+    round[current] = value;
+    swapcontext(&lane_contexts[current], &outside);
+    return round;
+}
+
+static int __shfl_sync(u32 lanes, int value, int from)
+{
+    return (int)exchange(value)[from % LANES];
+}
+
+static int __shfl_up_sync(u32 lanes, int value, int distance)
+{
+    return (int)exchange(value)[current >= distance ? current - distance : current];
+}
+
+static u32 __ballot_sync(u32 lanes, int is_true)
+{
+    const i64 *all = exchange(is_true != 0);
+    u32 bits = 0;
+    for (int i = 0; i < LANES; i++)
+        bits |= (u32)all[i] << i;
+    return bits;
+}
+
+static int __reduce_min_sync(u32 lanes, int value)
+{
+    const i64 *all = exchange(value);
+    i64 least = all[0];
+    for (int i = 1; i < LANES; i++)
+        least = min(least, all[i]);
+    return (int)least;
+}
+
+static int __ffs(u32 bits)
+{
+    return __builtin_ffs((int)bits);
+}
+
+#define DG_DEVICE static inline
+#define DG_SM90_PTX_CUH // instructions of a GPU; what is needed of them follows
+#define DG_BLOCK_M 128
+#define DG_BLOCK_N 64
+#include "backend/sm90/sm90_args.h"
+
+static void dg_prefetch_l1(const void *at)
+{
+}
+
+static int dg_divide(int x, struct dg_sm90_divisor by)
+{
+    return (int)((unsigned long long)x * by.multiplier >> by.shift);
+}
+
+#pragma GCC diagnostic ignored "-Wunknown-pragmas" // unroll
+#include "backend/sm90/sm90_schedule.cuh"
+
+#include "backend/sm90/sm90_gemm.h"
+
+// ---- a problem --------------------------------------------------------------------------------------
+
+static struct dg_sm90_gemm_args args;
+static struct dg_sm90_group_args groups;
+static struct dg_sm90_k_group list[64];
+static uint64_t state;
+static int *layout, num_rows;
+static unsigned char *seen;               // how often each tile's width of each row was met
+static int tiles[2];                      // of this CTA: those with work, and idle ones
+static int fewest[2], most[2], num_wrong; // over the CTAs
+
+static int draw(int count)
+{
+    return (int)(random_next(&state) % (uint64_t)count);
+}
+
+// Entries of every kind: empty groups, single rows, negative counts, more rows than there are.
+static void draw_counts(int room)
+{
+    args.m = 1 + draw(room);
+    for (int i = 0; i < groups.groups; i++)
+        layout[i] = draw(4) ? draw(args.m + 3) - 1 : 0;
+}
+
+static void draw_ends(int room)
+{
+    int end = 0;
+    groups.alignment = 1 << draw(8);
+    for (int i = 0; i < groups.groups; i++) {
+        end = (end + groups.alignment - 1) / groups.alignment * groups.alignment;
+        layout[i] = end += draw(3) ? draw(room) : 0;
+    }
+    args.m = end + 1 + draw(50);
+}
+
+// Ids out of range are rows of no group.
+static void draw_rows(int room)
+{
+    args.m = 1 + draw(5 * room);
+    for (int row = 0, left = 0, group = -1; row < args.m; row++, left--) {
+        if (left == 0) {
+            left = 1 + draw(room);
+            group = draw(3) ? draw(groups.groups) : draw(2) ? -1 : groups.groups + draw(9);
+        }
+        layout[row] = group;
+    }
+}
+
+static void draw_list(int room)
+{
+    args.m = 1 + draw(room);
+    groups.groups = 1 + draw((int)(sizeof list / sizeof *list));
+    for (int i = 0; i < groups.groups; i++)
+        list[i] = (struct dg_sm90_k_group){.group = groups.groups - 1 - i, .num_blocks = draw(3)};
+}
+
+static void draw_problem(uint64_t seed)
+{
+    static void (*const draws[])(int) = {draw_rows, draw_ends, draw_counts, draw_list};
+    state = seed * 2 + 1;
+    args =
+        (struct dg_sm90_gemm_args){.units_n = 1 + draw(6), .band = 1 + draw(9), .num_k_blocks = 3};
+    groups = (struct dg_sm90_group_args){.kind = draw(4), .groups = 1 + draw(draw(3) ? 9 : 150)};
+    draws[groups.kind](draw(2) ? 700 : 60);
+    args.per_band = dg_sm90_divide_by((int64_t)args.band * args.units_n);
+    args.per_column = dg_sm90_divide_by(args.band);
+    groups.layout = layout;
+    groups.list = list;
+    groups.keep_idle = draw(4) == 0;
+    num_rows = draw(args.m + 5) - 2;
+    if (draw(3) == 0 && groups.kind <= DG_SM90_BY_ENDS)
+        groups.num_rows = &num_rows;
+    gridDim.x = 1 + (unsigned)draw(20);
+}
+
+// ---- walking ----------------------------------------------------------------------------------------
+
+static bool has_own_rows(void)
+{
+    return groups.kind == DG_SM90_BY_COUNTS || groups.kind == DG_SM90_ALONG_K;
+}
+
+static void mark(const struct tile *tile)
+{
+    const int column = tile->n0 / DG_BLOCK_N, matrix = has_own_rows() ? tile->group : 0;
+    tiles[tile->num_blocks == 0]++;
+    if (tile->n0 % DG_BLOCK_N || column < 0 || column >= args.units_n || tile->m0 < 0 ||
+        tile->skip < 0 || tile->skip > 3 || tile->rows <= tile->skip || tile->rows > DG_BLOCK_M ||
+        tile->m0 + tile->rows > args.m || matrix < 0 || matrix >= groups.groups) {
+        num_wrong++;
+        return;
+    }
+    for (int row = tile->m0 + tile->skip; row < tile->m0 + tile->rows; row++) {
+        seen[((int64_t)matrix * args.m + row) * args.units_n + column]++;
+        if (groups.kind == DG_SM90_BY_INDEX)
+            num_wrong += tile->group != ((u32)layout[row] < (u32)groups.groups ? layout[row] : -1);
+    }
+}
+
+static void walk_as_lane(void)
+{
+    struct walk walk;
+    struct tile tile;
+    start_walk(&walk);
+    for (;;) {
+        find_tile(&args, &groups, &walk, &tile);
+        if (tile.num_blocks < 0)
+            break;
+        if (threadIdx.x == 0)
+            mark(&tile);
+    }
+    num_running--;
+    swapcontext(&lane_contexts[current], &outside);
+}
+
+// All lanes in turn, each up to its next exchange.
+static void walk_as_cta(unsigned cta)
+{
+    blockIdx.x = cta;
+    tiles[0] = tiles[1] = 0;
+    num_running = LANES;
+    for (int i = 0; i < LANES; i++) {
+        getcontext(&lane_contexts[i]);
+        lane_contexts[i].uc_stack.ss_sp = stacks[i];
+        lane_contexts[i].uc_stack.ss_size = STACK_BYTES;
+        makecontext(&lane_contexts[i], walk_as_lane, 0);
+        num_exchanges[i] = 0;
+    }
+    while (num_running == LANES)
+        for (current = 0; current < LANES; current++) {
+            threadIdx.x = (unsigned)current;
+            swapcontext(&outside, &lane_contexts[current]);
+        }
+    for (int i = 1; i < LANES; i++) // nobody may have left before the others, or asked for more
+        num_wrong += num_running != 0 || num_exchanges[i] != num_exchanges[0];
+    for (int i = 0; i < 2; i++) {
+        fewest[i] = (int)min(fewest[i], tiles[i]);
+        most[i] = (int)max(most[i], tiles[i]);
+    }
+}
+
+// ---- judging ----------------------------------------------------------------------------------------
+
+static bool is_idle(int matrix, int row)
+{
+    return groups.kind == DG_SM90_BY_INDEX && (u32)layout[row] >= (u32)groups.groups;
+}
+
+// Whether `row` has to be met in matrix `matrix`; not by ends.
+static bool is_wanted(int matrix, int row, int limit)
+{
+    if (groups.kind == DG_SM90_BY_COUNTS)
+        return row < layout[matrix];
+    if (groups.kind == DG_SM90_ALONG_K)
+        return !groups.keep_idle || list[groups.groups - 1 - matrix].num_blocks > 0;
+    return row < limit && !(groups.keep_idle && is_idle(matrix, row));
+}
+
+static bool is_in_a_gap(int row, int limit)
+{
+    int end = 0;
+    for (int i = 0; i < groups.groups; i++) {
+        const int first = (end + groups.alignment - 1) / groups.alignment * groups.alignment;
+        end = (int)max(end, min(layout[i], limit));
+        if (row >= first && row < min(layout[i], limit))
+            return false;
+    }
+    return true;
+}
+
+static int64_t count_wrong(void)
+{
+    const int limit = groups.num_rows ? (int)min(max(num_rows, 0), args.m) : args.m;
+    int64_t wrong = num_wrong;
+    for (int matrix = 0; matrix < (has_own_rows() ? groups.groups : 1); matrix++)
+        for (int row = 0; row < args.m; row++) {
+            const int wanted = groups.kind == DG_SM90_BY_ENDS ? !is_in_a_gap(row, limit)
+                                                              : is_wanted(matrix, row, limit);
+            for (int i = 0; i < args.units_n; i++)
+                wrong += seen[((int64_t)matrix * args.m + row) * args.units_n + i] != wanted;
+        }
+    for (int i = 0; i < 2; i++)
+        wrong += most[i] > fewest[i] + 1;
+    return wrong;
+}
+
+static bool try_seed(uint64_t seed)
+{
+    draw_problem(seed);
+    const int64_t matrices = has_own_rows() ? groups.groups : 1;
+    seen = calloc((size_t)(matrices * args.m * args.units_n), 1);
+    num_wrong = most[0] = most[1] = 0;
+    fewest[0] = fewest[1] = INT32_MAX;
+    for (unsigned cta = 0; seen && cta < gridDim.x; cta++)
+        walk_as_cta(cta);
+    const int64_t wrong = seen ? count_wrong() : -1;
+    free(seen);
+    if (wrong)
+        printf(
+            "# seed %llu: kind %d, %d groups, m = %d, %d columns, band %d, %u CTAs: %lld wrong\n",
+            (unsigned long long)seed, groups.kind, groups.groups, args.m, args.units_n, args.band,
+            gridDim.x, (long long)wrong);
+    return wrong == 0;
+}
+
+static int count = COUNT, first_seed = 1;
+
+static void test_every_row_is_met_once(void)
+{
+    int failed = 0;
+    layout = malloc(sizeof *layout * 8192);
+    for (int i = 0; layout && i < count; i++)
+        failed += !try_seed((uint64_t)(first_seed + i));
+    CHECK(layout && failed == 0, "%d of %d walks are wrong", failed, count);
+    free(layout);
+}
+
+int main(int argc, char **argv)
+{
+    count = argc > 1 ? atoi(argv[1]) : harness_scaled(COUNT);
+    first_seed = argc > 2 ? atoi(argv[2]) : 1;
+    RUN(test_every_row_is_met_once);
+    return harness_end();
+}
