@@ -16,24 +16,10 @@ static const struct limits {
 
 static double element(const struct dg_tensor *t, int64_t row, int64_t column)
 {
-    const int64_t at = row * t->stride[0] + column * t->stride[1];
-    if (t->type == DG_F32)
-        return ((const float *)t->data)[at];
-    const uint32_t bits = (uint32_t)((const uint16_t *)t->data)[at] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return cli_element(t->data, t->type, row * t->stride[0] + column * t->stride[1]);
 }
 
 // ---- what needs no oracle -----------------------------------------------------------------------
-
-static bool is_poison(const char *bytes, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if ((unsigned char)bytes[i] != CLI_POISON)
-            return false;
-    return true;
-}
 
 // Guard bands and the gaps between rows keep their poison; with no C, no element does.
 static void check_writes(const struct cli_data *data, struct cli_check *check)
@@ -41,20 +27,21 @@ static void check_writes(const struct cli_data *data, struct cli_check *check)
     const struct dg_problem *p = &data->problem;
     const size_t element_bytes = dg_type_bytes(p->d_type);
     const char *guard = data->buffer[CLI_D], *d = guard + CLI_GUARD_BYTES;
-    if (!is_poison(guard, CLI_GUARD_BYTES) || !is_poison(d + data->bytes[CLI_D], CLI_GUARD_BYTES)) {
+    if (!cli_is_poison(guard, CLI_GUARD_BYTES) ||
+        !cli_is_poison(d + data->bytes[CLI_D], CLI_GUARD_BYTES)) {
         snprintf(check->failure, sizeof check->failure, "bytes outside D were written");
         return;
     }
     for (int64_t i = 0; i < p->m && p->n > 0; i++) {
         const char *row = d + (size_t)(i * p->ldd) * element_bytes;
         const char *gap = row + (size_t)p->n * element_bytes;
-        if (i + 1 < p->m && !is_poison(gap, (size_t)(p->ldd - p->n) * element_bytes)) {
+        if (i + 1 < p->m && !cli_is_poison(gap, (size_t)(p->ldd - p->n) * element_bytes)) {
             snprintf(check->failure, sizeof check->failure, "the gap behind row %lld was written",
                      (long long)i);
             return;
         }
         for (int64_t j = 0; j < p->n; j++)
-            if (is_poison(row + (size_t)j * element_bytes, element_bytes)) {
+            if (cli_is_poison(row + (size_t)j * element_bytes, element_bytes)) {
                 snprintf(check->failure, sizeof check->failure,
                          "element [%lld, %lld] was not written, or is NaN", (long long)i,
                          (long long)j);

@@ -362,6 +362,24 @@ void cli_data_free(struct cli_data *data)
     *data = (struct cli_data){0};
 }
 
+bool cli_is_poison(const char *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if ((unsigned char)bytes[i] != CLI_POISON)
+            return false;
+    return true;
+}
+
+double cli_element(const void *data, dg_type type, int64_t at)
+{
+    if (type == DG_F32)
+        return ((const float *)data)[at];
+    const uint32_t bits = (uint32_t)((const uint16_t *)data)[at] << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 void cli_data_reset(struct cli_data *data)
 {
     char *d = data->buffer[CLI_D];

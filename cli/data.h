@@ -34,6 +34,11 @@ dg_status cli_data_create(struct cli_data *data, const struct dg_problem *proble
                           dg_context *cpu);
 void cli_data_free(struct cli_data *data);
 
+// Whether all of these bytes hold CLI_POISON.
+bool cli_is_poison(const char *bytes, size_t count);
+// Element `at` of FP32 or BF16 data.
+double cli_element(const void *data, dg_type type, int64_t at);
+
 // Poisons D; with C in place, copies C into it.
 void cli_data_reset(struct cli_data *data);
 

@@ -27,14 +27,6 @@ __attribute__((format(printf, 2, 3))) static void fail(struct checker *checker, 
     va_end(arguments);
 }
 
-static bool is_poison(const char *bytes, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if ((unsigned char)bytes[i] != CLI_POISON)
-            return false;
-    return true;
-}
-
 static bool is_zero(const char *bytes, size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -55,7 +47,7 @@ static void check_idle_row(struct checker *checker, int64_t row, int64_t group)
     if (p->c_mode == DG_C_IN_PLACE || (p->c_mode && !is_kept)) {
         if (memcmp(d, c, bytes) != 0)
             fail(checker, "row %lld, of no group, is not C", (long long)row);
-    } else if (is_kept ? !is_poison(d, bytes) : !is_zero(d, bytes)) {
+    } else if (is_kept ? !cli_is_poison(d, bytes) : !is_zero(d, bytes)) {
         fail(checker, "row %lld, of no group, %s", (long long)row,
              is_kept ? "was written" : "is not zero");
     }
@@ -67,37 +59,27 @@ static void check_writes(struct checker *checker)
     const size_t element = dg_type_bytes(p->d_type);
     const int64_t rows = cli_output_rows(p);
     const char *guard = checker->data->buffer[CLI_D], *d = guard + CLI_GUARD_BYTES;
-    if (!is_poison(guard, CLI_GUARD_BYTES) ||
-        !is_poison(d + checker->data->bytes[CLI_D], CLI_GUARD_BYTES))
+    if (!cli_is_poison(guard, CLI_GUARD_BYTES) ||
+        !cli_is_poison(d + checker->data->bytes[CLI_D], CLI_GUARD_BYTES))
         fail(checker, "bytes outside D were written");
     for (int64_t row = 0; row < rows; row++) {
         const int64_t group = cli_row_group(p, checker->groups, row);
         const char *at = d + (size_t)(row * p->ldd) * element;
         if (row + 1 < rows &&
-            !is_poison(at + (size_t)p->n * element, (size_t)(p->ldd - p->n) * element))
+            !cli_is_poison(at + (size_t)p->n * element, (size_t)(p->ldd - p->n) * element))
             fail(checker, "the gap behind row %lld was written", (long long)row);
         if (group < 0) {
             check_idle_row(checker, row, group);
             continue;
         }
         for (int64_t j = 0; j < p->n; j++)
-            if (is_poison(at + (size_t)j * element, element))
+            if (cli_is_poison(at + (size_t)j * element, element))
                 fail(checker, "element [%lld, %lld] (group %lld) was not written, or is NaN",
                      (long long)row, (long long)j, (long long)group);
     }
 }
 
 // ---- values -------------------------------------------------------------------------------------
-
-static double load(const void *data, dg_type type, int64_t at)
-{
-    if (type == DG_F32)
-        return ((const float *)data)[at];
-    const uint32_t bits = (uint32_t)((const uint16_t *)data)[at] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
 
 static double half_spacing(double value)
 {
@@ -118,7 +100,8 @@ static void compare_row(struct checker *checker, int64_t row, int64_t group, int
     const double least = sqrt((double)(k > 0 ? k : 1));
     const double rms = fmax(sqrt(norm / (double)p->n), least);
     for (int64_t j = 0; j < p->n; j++) {
-        const double got = load(d, p->d_type, row * p->ldd + j), error = fabs(got - expected[j]);
+        const double got = cli_element(d, p->d_type, row * p->ldd + j),
+                     error = fabs(got - expected[j]);
         const double spacing = half_spacing(fmax(fabs(got), fabs(expected[j])));
         const double rounding = fmax(0, error - check->limit_row * rms) / spacing;
         checker->error += error * error;
@@ -187,7 +170,7 @@ static dg_status check_group(struct checker *checker, dg_context *oracle, int64_
         const int64_t row = first + i * step;
         for (int64_t j = 0; p->c_mode && j < p->n; j++)
             expected[i * p->n + j] +=
-                load(checker->data->buffer[CLI_C], p->d_type, row * p->ldd + j);
+                cli_element(checker->data->buffer[CLI_C], p->d_type, row * p->ldd + j);
         compare_row(checker, row, group, a.values.shape[1], expected + i * p->n);
     }
     checker->check->rows += count;

@@ -29,21 +29,7 @@ static const char *logits_of(const struct cli_mqa_data *data)
 
 static double logit(const struct cli_mqa_data *data, int64_t at)
 {
-    const char *logits = logits_of(data);
-    if (data->mqa.logits_type == DG_F32)
-        return ((const float *)(const void *)logits)[at];
-    const uint32_t bits = (uint32_t)((const uint16_t *)(const void *)logits)[at] << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static bool is_poison(const char *bytes, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if ((unsigned char)bytes[i] != CLI_POISON)
-            return false;
-    return true;
+    return cli_element(logits_of(data), data->mqa.logits_type, at);
 }
 
 // ---- what needs no oracle -----------------------------------------------------------------------
@@ -60,7 +46,7 @@ static void check_row(const struct cli_mqa_data *data, int64_t i, struct cli_mqa
         const bool is_right = is_score ? isfinite(value) != 0
                               : m->flags & DG_MQA_CLEAN
                                   ? value == -INFINITY
-                                  : is_poison(logits_of(data) + (size_t)at * element, element);
+                                  : cli_is_poison(logits_of(data) + (size_t)at * element, element);
         if (!is_right)
             snprintf(check->failure, sizeof check->failure,
                      "logits[%lld][%lld] = %g; the row's scores are %lld to %lld", (long long)i,
@@ -71,8 +57,8 @@ static void check_row(const struct cli_mqa_data *data, int64_t i, struct cli_mqa
 static void check_writes(const struct cli_mqa_data *data, struct cli_mqa_check *check)
 {
     const char *logits = logits_of(data);
-    if (!is_poison(logits - CLI_GUARD_BYTES, CLI_GUARD_BYTES) ||
-        !is_poison(logits + data->bytes[CLI_MQA_LOGITS], CLI_GUARD_BYTES))
+    if (!cli_is_poison(logits - CLI_GUARD_BYTES, CLI_GUARD_BYTES) ||
+        !cli_is_poison(logits + data->bytes[CLI_MQA_LOGITS], CLI_GUARD_BYTES))
         snprintf(check->failure, sizeof check->failure, "bytes outside of the logits were written");
     for (int64_t i = 0; i < data->mqa.rows && !check->failure[0]; i++)
         check_row(data, i, check);
