@@ -279,3 +279,13 @@ dg_status dg_context_plan(dg_context *context, const struct dg_problem *problem,
     log_plan(context, problem, &device, plan);
     return DG_OK;
 }
+
+dg_status dg_context_check_workspace(const struct dg_plan *plan, size_t workspace_bytes)
+{
+    if ((uint64_t)plan->workspace_bytes <= workspace_bytes)
+        return DG_OK;
+    return dg_fail(DG_INVALID_ARGUMENT,
+                   "options.workspace_bytes = %zu: this problem needs %lld on this backend; see "
+                   "dg_workspace_bytes()",
+                   workspace_bytes, (long long)plan->workspace_bytes);
+}

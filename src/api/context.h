@@ -29,6 +29,8 @@ struct dg_device dg_context_device(dg_context *context);
 // The plan of a complete problem (plan/problem.h).
 dg_status dg_context_plan(dg_context *context, const struct dg_problem *problem,
                           struct dg_plan *plan);
+// Whether options.workspace_bytes is as much as the plan needs.
+dg_status dg_context_check_workspace(const struct dg_plan *plan, size_t workspace_bytes);
 
 // tuning.c: the table in use, NULL without one; the one that the options ask for; the end of all.
 const struct dg_tuning *dg_context_tuning(dg_context *context);

@@ -152,12 +152,7 @@ static dg_status run(dg_context *context, const struct dg_problem *problem,
     if (plan.kernel == DG_KERNEL_NONE ||
         (plan.kernel == DG_KERNEL_FILL && problem->c_mode == DG_C_IN_PLACE))
         return DG_OK;
-    if ((uint64_t)plan.workspace_bytes > options->workspace_bytes)
-        return dg_fail(
-            DG_INVALID_ARGUMENT,
-            "options.workspace_bytes = %zu: these layouts need %lld on this backend; see "
-            "dg_workspace_bytes()",
-            options->workspace_bytes, LL(plan.workspace_bytes));
+    DG_TRY(dg_context_check_workspace(&plan, options->workspace_bytes));
     const struct dg_gemm_args args = {
         .a = dg_view(&o->a),
         .b = dg_view(&o->b),

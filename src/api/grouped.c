@@ -415,12 +415,7 @@ static dg_status run(dg_context *context, const struct dg_problem *problem,
     DG_TRY(dg_context_plan(context, problem, &plan));
     if (plan.kernel == DG_KERNEL_NONE)
         return DG_OK;
-    if ((uint64_t)plan.workspace_bytes > options->workspace_bytes)
-        return dg_fail(
-            DG_INVALID_ARGUMENT,
-            "options.workspace_bytes = %zu: this problem needs %lld on this backend; see "
-            "dg_workspace_bytes()",
-            options->workspace_bytes, LL(plan.workspace_bytes));
+    DG_TRY(dg_context_check_workspace(&plan, options->workspace_bytes));
     const struct dg_grouped_args args = {
         .gemm = {.a = dg_view(&o->a.first),
                  .b = dg_view(&o->b.first),
