@@ -478,4 +478,28 @@ static inline dg_status random_problem_compare(const struct random_problem *r, d
     return status;
 }
 
+// The value of an E4M3 code, straight from the definition.
+static inline double random_value(uint8_t code)
+{
+    const int exponent = code >> 3 & 15, fraction = code & 7;
+    const double magnitude = (code & 0x7f) == 0x7f ? NAN
+                             : exponent            ? ldexp(8 + fraction, exponent - 10)
+                                                   : ldexp(fraction, -9);
+    return code & 0x80 ? -magnitude : magnitude;
+}
+
+// The scale of a row and k-block.
+static inline double random_scale(const struct random_problem *r,
+                                  const struct random_buffer *buffer, dg_major major, int64_t ld,
+                                  int64_t row, int64_t block)
+{
+    const bool is_packed = r->problem.sf_type == DG_UE8M0X4;
+    const int64_t column = is_packed ? block / 4 : block;
+    const uint8_t *word = (const uint8_t *)random_data(buffer) +
+                          4 * (major == DG_K_MAJOR ? row * ld + column : row + column * ld);
+    float scale;
+    memcpy(&scale, word, 4);
+    return is_packed ? ldexp(1, word[block % 4] - 127) : scale;
+}
+
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // test_bits.c - what the bits of a result may depend on: nothing but the operands.  The numeric
 // contract is written out below in the plainest way and every instruction set must agree with it.
+#include "../contexts.h"
 #include "../harness.h"
 #include "../random_problem.h"
 
@@ -14,42 +15,11 @@
 
 static const char *const isas[] = {"c", "avx2", "avx512"};
 
-static dg_context *open_cpu(const char *isa, int threads)
-{
-    struct dg_context_options options = DG_CONTEXT_OPTIONS;
-    options.backend = "cpu";
-    options.cpu_isa = isa;
-    options.num_threads = threads;
-    dg_context *context;
-    return dg_context_create(&context, &options) ? NULL : context;
-}
-
-static float decode_slowly(uint8_t code)
-{
-    const int exponent = code >> 3 & 15, fraction = code & 7;
-    const float magnitude = (code & 0x7f) == 0x7f ? NAN
-                            : exponent            ? ldexpf((float)(8 + fraction), exponent - 10)
-                                                  : ldexpf((float)fraction, -9);
-    return code & 0x80 ? -magnitude : magnitude;
-}
-
 static float find_code(const struct random_buffer *buffer, dg_major major, int64_t ld, int64_t row,
                        int64_t k)
 {
     const uint8_t *codes = random_data(buffer);
-    return decode_slowly(codes[major == DG_K_MAJOR ? row * ld + k : row + k * ld]);
-}
-
-static float find_scale(const struct random_problem *r, const struct random_buffer *buffer,
-                        dg_major major, int64_t ld, int64_t row, int64_t block)
-{
-    const bool is_packed = r->problem.sf_type == DG_UE8M0X4;
-    const int64_t column = is_packed ? block / 4 : block;
-    const uint8_t *word = (const uint8_t *)random_data(buffer) +
-                          4 * (major == DG_K_MAJOR ? row * ld + column : row + column * ld);
-    float scale;
-    memcpy(&scale, word, 4);
-    return is_packed ? ldexpf(1, word[block % 4] - 127) : scale;
+    return (float)random_value(codes[major == DG_K_MAJOR ? row * ld + k : row + k * ld]);
 }
 
 // The contract for one element before C is added.
@@ -71,9 +41,9 @@ static float sum_by_contract(const struct random_problem *r, int64_t i, int64_t 
             }
             part = part + (even + odd);
         }
-        const float sfa = find_scale(r, &r->sfa, p->sfa_major, r->sfa_ld, i, block);
+        const float sfa = (float)random_scale(r, &r->sfa, p->sfa_major, r->sfa_ld, i, block);
         const float sfb =
-            find_scale(r, &r->sfb, p->sfb_major, r->sfb_ld, j / p->sfb_block_n, block);
+            (float)random_scale(r, &r->sfb, p->sfb_major, r->sfb_ld, j / p->sfb_block_n, block);
         total = fmaf(sfa * sfb, part, total);
     }
     return total;
@@ -107,7 +77,7 @@ static uint32_t output_bits(const struct random_problem *r, int64_t i, int64_t j
 
 static void check_contract(const char *isa, int count)
 {
-    dg_context *context = open_cpu(isa, 2);
+    dg_context *context = open_context("cpu", isa, 2);
     if (!context)
         SKIP(dg_last_error());
     for (int seed = 0; seed < harness_scaled(count); seed++) {
@@ -168,7 +138,7 @@ static void test_every_isa_gives_the_same_bits(void)
 {
     dg_context *contexts[3];
     for (int isa = 0; isa < 3; isa++)
-        if (!(contexts[isa] = open_cpu(isas[isa], 2)))
+        if (!(contexts[isa] = open_context("cpu", isas[isa], 2)))
             printf("# without %s: %s\n", isas[isa], dg_last_error());
     for (int seed = 0; seed < harness_scaled(500); seed++) {
         struct random_problem r;
@@ -210,7 +180,7 @@ static struct dg_problem plain_problem(int64_t m, int64_t n, int64_t k, dg_type 
 static void test_rows_do_not_depend_on_m(void)
 {
     for (int isa = 0; isa < 3; isa++) {
-        dg_context *context = open_cpu(isas[isa], 2);
+        dg_context *context = open_context("cpu", isas[isa], 2);
         if (!context)
             continue;
         struct random_problem r;
@@ -249,7 +219,7 @@ static void test_thread_counts_give_the_same_bits(void)
         random_problem_make(&r, &problem, seed, 0);
         uint8_t *first = NULL;
         for (int threads = 1; threads <= 8; threads++) {
-            dg_context *context = open_cpu(NULL, threads);
+            dg_context *context = open_context("cpu", NULL, threads);
             random_problem_reset(&r);
             CHECK(!random_problem_call(&r, context), "%s: %s", r.line, dg_last_error());
             dg_context_destroy(context);
@@ -277,7 +247,7 @@ static void *call_repeatedly(void *argument)
     struct random_problem r;
     struct dg_problem problem = random_problem_draw(30000 + user->index, 1 << 20);
     random_problem_make(&r, &problem, user->index, 0);
-    dg_context *alone = open_cpu(NULL, 1);
+    dg_context *alone = open_context("cpu", NULL, 1);
     user->failures += random_problem_call(&r, alone) != DG_OK;
     dg_context_destroy(alone);
     uint8_t *expected = malloc(RANDOM_PROBLEM_TOTAL(r.d));
@@ -295,7 +265,7 @@ static void *call_repeatedly(void *argument)
 static void test_threads_share_a_context(void)
 {
     enum { USERS = 8 };
-    dg_context *context = open_cpu(NULL, 4);
+    dg_context *context = open_context("cpu", NULL, 4);
     pthread_t threads[USERS];
     struct user users[USERS];
     for (int i = 0; i < USERS; i++) {
@@ -316,7 +286,7 @@ static void test_a_forked_child_computes(void)
 #endif
     struct random_problem r;
     const struct dg_problem problem = plain_problem(200, 300, 256, DG_F32);
-    dg_context *context = open_cpu(NULL, 4);
+    dg_context *context = open_context("cpu", NULL, 4);
     random_problem_make(&r, &problem, 3, 0);
     CHECK(!random_problem_call(&r, context), "%s", dg_last_error()); // threads run now
     uint8_t *expected = malloc(r.d.bytes);
@@ -346,7 +316,7 @@ static void test_callers_rounding_and_flushing_do_not_matter(void)
 {
     struct random_problem r;
     const struct dg_problem problem = plain_problem(40, 200, 300, DG_F32);
-    dg_context *context = open_cpu(NULL, 2);
+    dg_context *context = open_context("cpu", NULL, 2);
     random_problem_make(&r, &problem, 4, 0);
     for (size_t i = 0; i < r.sfa.bytes / 4; i++)
         ((float *)random_data(&r.sfa))[i] *= 0x1p-100f;
@@ -408,7 +378,7 @@ static void check_nan_place(dg_context *context, struct random_problem *r, const
 static void test_nan_reaches_its_row_or_column_only(void)
 {
     for (int isa = 0; isa < 3; isa++) {
-        dg_context *context = open_cpu(isas[isa], 1);
+        dg_context *context = open_context("cpu", isas[isa], 1);
         if (!context)
             continue;
         for (int seed = 0; seed < harness_scaled(60) && !harness_test_failed; seed++) {
@@ -445,7 +415,7 @@ static void test_nan_reaches_its_row_or_column_only(void)
 static void test_an_infinite_scale_stays_in_its_row(void)
 {
     for (int isa = 0; isa < 3; isa++) {
-        dg_context *context = open_cpu(isas[isa], 1);
+        dg_context *context = open_context("cpu", isas[isa], 1);
         if (!context)
             continue;
         struct random_problem r;
@@ -468,7 +438,7 @@ static void test_an_infinite_scale_stays_in_its_row(void)
 static void test_zeros_give_positive_zero(void)
 {
     for (int isa = 0; isa < 3; isa++) {
-        dg_context *context = open_cpu(isas[isa], 1);
+        dg_context *context = open_context("cpu", isas[isa], 1);
         if (!context)
             continue;
         struct random_problem r;

@@ -1,41 +1,11 @@
 // SPDX-License-Identifier: MIT
 // test_gemm.c - the cpu backend against the oracle, on random problems over all layouts, types, ways to
 // add C, scales and tails; and the oracle against an even plainer sum.
+#include "../contexts.h"
 #include "../harness.h"
 #include "../random_problem.h"
 
 static dg_context *oracle;
-
-static dg_context *open_context(const char *backend, const char *isa, int threads)
-{
-    struct dg_context_options options = DG_CONTEXT_OPTIONS;
-    options.backend = backend;
-    options.cpu_isa = isa;
-    options.num_threads = threads;
-    dg_context *context;
-    return dg_context_create(&context, &options) ? NULL : context;
-}
-
-static double decode_slowly(uint8_t code)
-{
-    const int exponent = code >> 3 & 15, fraction = code & 7;
-    const double magnitude = (code & 0x7f) == 0x7f ? NAN
-                             : exponent            ? ldexp(8 + fraction, exponent - 10)
-                                                   : ldexp(fraction, -9);
-    return code & 0x80 ? -magnitude : magnitude;
-}
-
-static double find_scale(const struct random_problem *r, const struct random_buffer *buffer,
-                         dg_major major, int64_t ld, int64_t row, int64_t block)
-{
-    const bool is_packed = r->problem.sf_type == DG_UE8M0X4;
-    const int64_t column = is_packed ? block / 4 : block;
-    const uint8_t *word = (const uint8_t *)random_data(buffer) +
-                          4 * (major == DG_K_MAJOR ? row * ld + column : row + column * ld);
-    float scale;
-    memcpy(&scale, word, 4);
-    return is_packed ? ldexp(1, word[block % 4] - 127) : scale;
-}
 
 // One element of D, straight from the definition.
 static double sum_slowly(const struct random_problem *r, int64_t i, int64_t j)
@@ -45,12 +15,12 @@ static double sum_slowly(const struct random_problem *r, int64_t i, int64_t j)
     double total = 0;
     for (int64_t k = 0; k < p->k; k++) {
         const double x =
-            decode_slowly(a[p->a_major == DG_K_MAJOR ? i * p->lda + k : i + k * p->lda]);
+            random_value(a[p->a_major == DG_K_MAJOR ? i * p->lda + k : i + k * p->lda]);
         const double y =
-            decode_slowly(b[p->b_major == DG_K_MAJOR ? j * p->ldb + k : j + k * p->ldb]);
-        const double sfa = find_scale(r, &r->sfa, p->sfa_major, r->sfa_ld, i, k / 128);
+            random_value(b[p->b_major == DG_K_MAJOR ? j * p->ldb + k : j + k * p->ldb]);
+        const double sfa = random_scale(r, &r->sfa, p->sfa_major, r->sfa_ld, i, k / 128);
         const double sfb =
-            find_scale(r, &r->sfb, p->sfb_major, r->sfb_ld, j / p->sfb_block_n, k / 128);
+            random_scale(r, &r->sfb, p->sfb_major, r->sfb_ld, j / p->sfb_block_n, k / 128);
         total += sfa * sfb * x * y;
     }
     if (p->c_mode)

@@ -3,6 +3,7 @@
 // among them, for any number of threads.
 //
 //     test_grouped [COUNT [FIRST_SEED]]     3000 problems, seeds from 1; $DG_TEST_SCALE makes it fewer
+#include "../contexts.h"
 #include "../harness.h"
 #include "../random_grouped.h"
 
@@ -11,15 +12,6 @@
 enum { COUNT = 3000, MAX_WORK = 1 << 21 };
 
 static int64_t count = COUNT, first_seed = 1;
-
-static dg_context *open_backend(const char *backend, int threads)
-{
-    struct dg_context_options options = DG_CONTEXT_OPTIONS;
-    options.backend = backend;
-    options.num_threads = threads;
-    dg_context *context;
-    return dg_context_create(&context, &options) ? NULL : context;
-}
 
 static const char *try_seed(struct random_grouped *r, uint64_t seed, dg_context *cpu,
                             dg_context *oracle)
@@ -40,10 +32,8 @@ static const char *try_seed(struct random_grouped *r, uint64_t seed, dg_context 
 
 static void test_random_problems(void)
 {
-    dg_context *const cpu[2] = {open_backend("cpu", 1), open_backend("cpu", 3)}, *const oracle =
-                                                                                     open_backend(
-                                                                                         "oracle",
-                                                                                         1);
+    dg_context *const cpu[2] = {open_context("cpu", NULL, 1), open_context("cpu", NULL, 3)};
+    dg_context *const oracle = open_context("oracle", NULL, 1);
     int64_t right = 0;
     for (int64_t i = 0; i < count && right == i; i++) {
         struct random_grouped r;
@@ -72,7 +62,7 @@ static void test_places_beyond_32_bits(void)
     if (d == MAP_FAILED)
         SKIP("no address space for 13 GB");
     uint8_t *a = malloc((size_t)GROUPS * ROOM * K), *b = malloc((size_t)GROUPS * N * K);
-    dg_context *cpu = open_backend("cpu", 2);
+    dg_context *cpu = open_context("cpu", NULL, 2);
     memset(a, 0x38, (size_t)GROUPS * ROOM * K); // 1
     memset(b, 0x38, (size_t)GROUPS * N * K);
     for (int i = 0; i < GROUPS * ROOM; i++)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // test_grouped_errors.c - grouped calls that must be refused, with a text that names the argument, its value and
 // the rule; and bad layouts, which DG_GROUPED_CHECK_LAYOUT finds.
+#include "../contexts.h"
 #include "../harness.h"
 
 #include "deepgemm.h"
@@ -175,17 +176,9 @@ static const struct {
     {ALONG_K, {128, 64, 128}, "layout[0] to layout[2] add up to 320 values"},
 };
 
-static dg_context *open_cpu(void)
-{
-    struct dg_context_options options = DG_CONTEXT_OPTIONS;
-    options.backend = "cpu";
-    dg_context *context;
-    return dg_context_create(&context, &options) ? NULL : context;
-}
-
 static void test_good_calls_pass(void)
 {
-    dg_context *context = open_cpu();
+    dg_context *context = open_context("cpu", NULL, 0);
     for (int kind = INDEX; kind <= ALONG_K; kind++) {
         struct call call;
         make_call((enum kind)kind, &call);
@@ -197,7 +190,7 @@ static void test_good_calls_pass(void)
 
 static void test_refused_calls(void)
 {
-    dg_context *context = open_cpu();
+    dg_context *context = open_context("cpu", NULL, 0);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct call call;
         make_call(refused[i].kind, &call);
@@ -223,7 +216,7 @@ static void test_too_many_groups(void)
 
 static void test_bad_layouts_are_found(void)
 {
-    dg_context *context = open_cpu();
+    dg_context *context = open_context("cpu", NULL, 0);
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
         struct call call;
         make_call(layouts[i].kind, &call);

@@ -1,22 +1,13 @@
 // SPDX-License-Identifier: MIT
 // test_mqa.c - MQA logits on the CPU: random problems of both forms against sums in double, the same bits
 // from every instruction set and number of threads, schedules, refused calls.
+#include "../contexts.h"
 #include "../harness.h"
 #include "../random_mqa.h"
 
-static dg_context *open_backend(const char *backend, const char *isa, int threads)
-{
-    struct dg_context_options options = DG_CONTEXT_OPTIONS;
-    options.backend = backend;
-    options.cpu_isa = isa;
-    options.num_threads = threads;
-    dg_context *context = NULL;
-    return dg_context_create(&context, &options) ? NULL : context;
-}
-
 static void check_random(const char *backend, uint64_t first, int count, double limit_f32)
 {
-    dg_context *context = open_backend(backend, NULL, 2);
+    dg_context *context = open_context(backend, NULL, 2);
     CHECK(context, "%s", dg_last_error());
     for (int i = 0; i < count && !harness_test_failed; i++) {
         struct random_mqa r;
@@ -52,7 +43,7 @@ static void test_random_problems_of_the_oracle(void)
 static void run_with(struct random_mqa *r, const char *isa, int threads, uint64_t *checksum)
 {
     void *base[MQA_BUFFERS];
-    dg_context *context = open_backend("cpu", isa, threads);
+    dg_context *context = open_context("cpu", isa, threads);
     if (!context)
         return; // not on this CPU
     random_mqa_poison_logits(r);
@@ -125,7 +116,7 @@ static void test_schedules_deal_out_evenly(void)
 {
     static const int32_t some[] = {0, 1, 128, 129, 0, 1000, 5, 7000, 0, 0, 256, 0},
                          none[] = {0, -3, 0}, one[] = {1 << 20};
-    dg_context *context = open_backend("cpu", NULL, 1);
+    dg_context *context = open_context("cpu", NULL, 1);
     CHECK(context, "%s", dg_last_error());
     for (int workers = 1; workers < 200; workers += 1 + workers / 3) {
         check_schedule(context, some, 12, 0, workers);
@@ -160,7 +151,7 @@ static void test_what_breaks_a_rule_is_refused(void)
 {
     struct random_mqa r, bad;
     void *base[MQA_BUFFERS];
-    dg_context *context = open_backend("cpu", NULL, 1);
+    dg_context *context = open_context("cpu", NULL, 1);
     CHECK(context, "%s", dg_last_error());
     small(&r, 0);
     random_mqa_host(&r, base);
@@ -185,7 +176,7 @@ static void test_what_breaks_a_rule_of_pages_is_refused(void)
 {
     struct random_mqa r, bad;
     void *base[MQA_BUFFERS];
-    dg_context *context = open_backend("cpu", NULL, 1);
+    dg_context *context = open_context("cpu", NULL, 1);
     CHECK(context, "%s", dg_last_error());
     small(&r, 1);
     random_mqa_host(&r, base);
@@ -216,7 +207,7 @@ static void test_nothing_to_do(void)
 {
     struct random_mqa r;
     void *base[MQA_BUFFERS] = {NULL};
-    dg_context *context = open_backend("cpu", NULL, 1);
+    dg_context *context = open_context("cpu", NULL, 1);
     CHECK(context, "%s", dg_last_error());
     memset(&r, 0, sizeof r);
     r.heads = 4, r.depth = 32, r.weights_type = r.logits_type = DG_F32;

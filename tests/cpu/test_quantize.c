@@ -1,22 +1,13 @@
 // SPDX-License-Identifier: MIT
 // test_quantize.c - conversions over all their inputs, and quantisation against a slow restatement of
 // its documented arithmetic, bit for bit.
+#include "../contexts.h"
 #include "../harness.h"
 #include "../random_problem.h"
 #include "backend/cpu/cpu_kernels.h"
 
 static const char *const isas[] = {"c", "avx2", "avx512"};
 enum { NUM_ISAS = 3 };
-
-static dg_context *open_cpu(const char *isa, int threads)
-{
-    struct dg_context_options options = DG_CONTEXT_OPTIONS;
-    options.backend = "cpu";
-    options.cpu_isa = isa;
-    options.num_threads = threads;
-    dg_context *context;
-    return dg_context_create(&context, &options) ? NULL : context;
-}
 
 static double code_value(int code)
 {
@@ -99,7 +90,7 @@ static void test_floats_around_ties_are_encoded(void)
 static void test_every_code_is_decoded_by_the_gemm(void)
 {
     for (int isa = 0; isa < 2 * NUM_ISAS; isa++) {
-        dg_context *context = open_cpu(isas[isa / 2], 1);
+        dg_context *context = open_context("cpu", isas[isa / 2], 1);
         if (!context)
             continue;
         enum { CODES = 256, K = 128 };
@@ -343,7 +334,7 @@ static void check_quantisation(dg_context *context, const struct shape *s, uint6
 static void test_random_quantisations(void)
 {
     for (int isa = 0; isa < NUM_ISAS; isa++) {
-        dg_context *context = open_cpu(isas[isa], 2);
+        dg_context *context = open_context("cpu", isas[isa], 2);
         if (!context) {
             printf("# without %s: %s\n", isas[isa], dg_last_error());
             continue;
@@ -397,7 +388,7 @@ static void check_dequantisation(dg_context *context, const struct shape *s, uin
 
 static void test_random_dequantisations(void)
 {
-    dg_context *context = open_cpu(NULL, 2);
+    dg_context *context = open_context("cpu", NULL, 2);
     for (int seed = 0; seed < harness_scaled(100) && !harness_test_failed; seed++) {
         const struct shape s = draw_shape((uint64_t)seed + 500);
         check_dequantisation(context, &s, (uint64_t)seed);
@@ -410,7 +401,7 @@ static void test_random_dequantisations(void)
 // Quantising what was dequantised finds the same codes: the values are on the grid already.
 static void test_power_of_two_round_trip_is_stable(void)
 {
-    dg_context *context = open_cpu(NULL, 2);
+    dg_context *context = open_context("cpu", NULL, 2);
     const struct shape s = {.rows = 70,
                             .columns = 300,
                             .block_rows = 1,

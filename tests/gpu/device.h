@@ -9,6 +9,7 @@
 #define DG_TESTS_GPU_DEVICE_H
 
 #include "../../cli/gpu.h"
+#include "../contexts.h"
 #include "../harness.h"
 #include "../random_problem.h"
 
@@ -40,15 +41,6 @@ __attribute__((format(printf, 2, 3))) static bool lane_fail(struct lane *lane, c
 
 // ---- opening --------------------------------------------------------------------------------------
 
-static dg_context *open_backend(const char *backend, int threads)
-{
-    struct dg_context_options options = DG_CONTEXT_OPTIONS;
-    options.backend = backend;
-    options.num_threads = threads;
-    dg_context *context;
-    return dg_context_create(&context, &options) ? NULL : context;
-}
-
 // Ends the program as skipped where there is no GPU for it.
 static void need_gpu(void)
 {
@@ -73,8 +65,8 @@ static bool lane_open(struct lane *lane, dg_context *shared)
     if (lane->gpu.cuda->cuMemAlloc(&lane->arena, ARENA_BYTES) != CUDA_SUCCESS)
         return lane_fail(lane, "no %d bytes of device memory", ARENA_BYTES);
     if (!shared)
-        lane->context = open_backend("sm90", 0);
-    lane->oracle = open_backend("oracle", 1);
+        lane->context = open_context("sm90", NULL, 0);
+    lane->oracle = open_context("oracle", NULL, 1);
     return (lane->context && lane->oracle) || lane_fail(lane, "%s", dg_last_error());
 }
 

@@ -146,7 +146,7 @@ static void test_captured_after_prepare(void)
         lane.used = 0;
         is_right = known_make(&lane, lines[i], 1, &known);
         dg_context *const used = lane.context;
-        lane.context = is_right ? open_backend("sm90", 0) : used;
+        lane.context = is_right ? open_context("sm90", NULL, 0) : used;
         is_right = is_right && (dg_prepare(lane.context, &known.r.problem) == DG_OK ||
                                 lane_fail(&lane, "%s", dg_last_error()));
         is_right = is_right && capture_and_replay(&lane, &known);
@@ -262,7 +262,7 @@ static bool try_checksum(struct lane *lane, int64_t index)
 
 static void test_eight_threads_on_one_context(void)
 {
-    dg_context *context = open_backend("sm90", 0), *fresh = open_backend("sm90", 0);
+    dg_context *context = open_context("sm90", NULL, 0), *fresh = open_context("sm90", NULL, 0);
     CHECK(context && fresh, "%s", dg_last_error());
     const int64_t alone = crowd_run(try_checksum, NUM_LINES, 1, context);
     const int64_t used = crowd_run(try_checksum, 12 * NUM_LINES, 8, context);

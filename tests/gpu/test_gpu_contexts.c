@@ -141,7 +141,7 @@ static void test_made_and_ended_many_times(void)
     dg_context *const kept = lane.context;
     driver()->cuMemGetInfo(&free_before, &total);
     for (int i = 0; i < 20 && is_right; i++) {
-        lane.context = open_backend("sm90", 0);
+        lane.context = open_context("sm90", NULL, 0);
         is_right = lane.context && try_some(&lane);
         dg_context_destroy(lane.context);
     }

@@ -245,7 +245,7 @@ static void test_bad_calls_are_refused_and_leave_no_trace(void)
 
 static void test_bounds_on_sms(void)
 {
-    dg_context *context = open_backend("sm90", 0);
+    dg_context *context = open_context("sm90", NULL, 0);
     CHECK(context, "%s", dg_last_error());
     const int32_t all = dg_context_num_sms(context);
     CHECK(all > 0, "%d SMs", all);

@@ -3,6 +3,7 @@
 // check of `deepgemm run --check`.  Quick enough to run under compute-sanitizer (make gpu-sanitize), and
 // every operand has memory of its own, so that its memcheck sees the first byte too many.
 #include "../../cli/gpu.h"
+#include "../contexts.h"
 #include "../harness.h"
 
 // Bounded to a few SMs, a CTA works on several tiles and large tiles pay off.
@@ -107,14 +108,6 @@ static bool try_family(const struct family *family, uint64_t seed)
                    : fail(family->line, dg_last_error());
 }
 
-static dg_context *open_backend(const char *backend)
-{
-    struct dg_context_options options = DG_CONTEXT_OPTIONS;
-    options.backend = backend;
-    dg_context *opened;
-    return dg_context_create(&opened, &options) ? NULL : opened;
-}
-
 static void test_one_problem_of_each_kind(void)
 {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
@@ -123,13 +116,13 @@ static void test_one_problem_of_each_kind(void)
 
 int main(void)
 {
-    context = open_backend("sm90");
+    context = open_context("sm90", NULL, 0);
     if (!context) {
         printf("%s\n", dg_last_error());
         return strstr(dg_last_error(), "cannot run here") ? 77 : 1;
     }
-    cpu = open_backend("cpu");
-    oracle = open_backend("oracle");
+    cpu = open_context("cpu", NULL, 0);
+    oracle = open_context("oracle", NULL, 0);
     if (!cpu || !oracle || cli_gpu_open(&gpu, -1) != DG_OK)
         return printf("Bail out! %s\n", dg_last_error()), 1;
     RUN(test_one_problem_of_each_kind);

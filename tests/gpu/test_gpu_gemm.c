@@ -106,7 +106,7 @@ static void test_empty_problems_touch_nothing_or_fill(void)
 static void test_null_pointers_for_no_elements(void)
 {
     static const int64_t sizes[][3] = {{0, 5, 130}, {5, 0, 130}, {0, 0, 0}};
-    dg_context *context = open_backend("sm90", 0);
+    dg_context *context = open_context("sm90", NULL, 0);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const int64_t m = sizes[i][0], n = sizes[i][1], k = sizes[i][2], blocks = (k + 127) / 128;
         uint8_t *const any = (uint8_t *)4096; // never read: the other operand has no elements

@@ -65,7 +65,7 @@ static bool compare_schedule(struct lane *lane, const struct random_mqa *r)
     const struct dg_tensor lengths = mqa_lengths(r, random_data(&r->buffer[MQA_STARTS]));
     int32_t expected[2 * 140];
     const struct dg_tensor schedule = mqa_schedule(r, expected);
-    dg_context *cpu = open_backend("cpu", 1);
+    dg_context *cpu = open_context("cpu", NULL, 1);
     const dg_status status = dg_paged_mqa_logits_metadata(cpu, &lengths, &schedule, NULL);
     dg_context_destroy(cpu);
     return (status == DG_OK && !memcmp(expected, random_data(&r->buffer[MQA_SCHEDULE]),
