@@ -1,82 +1,18 @@
 // SPDX-License-Identifier: MIT
-// test_sm90_schedule.c - the walk over groups that the grouped kernels make on the device, run here: a warp is 32
-// coroutines, which take turns between one exchange among the lanes and the next.
+// test_sm90_schedule.c - the walk over groups that the grouped kernels make on the device, run here: the lanes
+// of its warp are coroutines (lanes.h).
 //
 //     test_sm90_schedule [COUNT [FIRST_SEED]]     400 random layouts, seeds from 1
 //
 // Over all CTAs the tiles must cover each row of each group once, and nothing else; no CTA may have two tiles more
 // than another.
 #include "../harness.h"
+#include "../lanes.h"
 #include "../random_problem.h"
 
-#include <ucontext.h>
-
-enum { LANES = 32, STACK_BYTES = 64 << 10, COUNT = 400 };
+enum { COUNT = 400 };
 
 // ---- what the device code finds on a GPU ------------------------------------------------------------
-
-typedef unsigned u32;
-typedef long long i64;
-static struct {
-    unsigned x;
-} threadIdx, blockIdx, gridDim;
-
-static ucontext_t outside, lane_contexts[LANES];
-static char stacks[LANES][STACK_BYTES];
-static int current, num_running, num_exchanges[LANES];
-static i64 values[2][LANES]; // of the exchange under way and of the one before it
-
-static i64 min(i64 a, i64 b)
-{
-    return a < b ? a : b;
-}
-
-static i64 max(i64 a, i64 b)
-{
-    return a > b ? a : b;
-}
-
-// Gives `value` to the others and waits until all have given theirs.
-static const i64 *exchange(i64 value)
-{
-    i64 *round = values[num_exchanges[current]++ % 2];
-    round[current] = value;
-    swapcontext(&lane_contexts[current], &outside);
-    return round;
-}
-
-static int __shfl_sync(u32 lanes, int value, int from)
-{
-    return (int)exchange(value)[from % LANES];
-}
-
-static int __shfl_up_sync(u32 lanes, int value, int distance)
-{
-    return (int)exchange(value)[current >= distance ? current - distance : current];
-}
-
-static u32 __ballot_sync(u32 lanes, int is_true)
-{
-    const i64 *all = exchange(is_true != 0);
-    u32 bits = 0;
-    for (int i = 0; i < LANES; i++)
-        bits |= (u32)all[i] << i;
-    return bits;
-}
-
-static int __reduce_min_sync(u32 lanes, int value)
-{
-    const i64 *all = exchange(value);
-    i64 least = all[0];
-    for (int i = 1; i < LANES; i++)
-        least = min(least, all[i]);
-    return (int)least;
-}
-
-static int __ffs(u32 bits)
-{
-    return __builtin_ffs((int)bits);
-}
 
 #define DG_DEVICE static inline
 #define DG_SM90_PTX_CUH // instructions of a GPU; what is needed of them follows
@@ -209,30 +145,13 @@ static void walk_as_lane(void)
         if (threadIdx.x == 0)
             mark(&tile);
     }
-    num_running--;
-    swapcontext(&lane_contexts[current], &outside);
 }
 
-// All lanes in turn, each up to its next exchange.
 static void walk_as_cta(unsigned cta)
 {
     blockIdx.x = cta;
     tiles[0] = tiles[1] = 0;
-    num_running = LANES;
-    for (int i = 0; i < LANES; i++) {
-        getcontext(&lane_contexts[i]);
-        lane_contexts[i].uc_stack.ss_sp = stacks[i];
-        lane_contexts[i].uc_stack.ss_size = STACK_BYTES;
-        makecontext(&lane_contexts[i], walk_as_lane, 0);
-        num_exchanges[i] = 0;
-    }
-    while (num_running == LANES)
-        for (current = 0; current < LANES; current++) {
-            threadIdx.x = (unsigned)current;
-            swapcontext(&outside, &lane_contexts[current]);
-        }
-    for (int i = 1; i < LANES; i++) // nobody may have left before the others, or asked for more
-        num_wrong += num_running != 0 || num_exchanges[i] != num_exchanges[0];
+    num_wrong += !lanes_run(32, walk_as_lane);
     for (int i = 0; i < 2; i++) {
         fewest[i] = (int)min(fewest[i], tiles[i]);
         most[i] = (int)max(most[i], tiles[i]);

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+// lanes.h - runs device code of one CTA on a CPU: its threads are coroutines, which take turns.
+//
+//     #include "../lanes.h"
+//     #include "backend/sm90/some_piece.cuh"        // compiled as C
+//     static void body(void) { ... threadIdx.x ... }
+//     blockIdx.x = 3;
+//     CHECK(lanes_run(64, body), "...");            // false: lanes of a warp went different ways
+//
+// A thread runs until it meets the others: in an exchange among the 32 lanes of its warp, all of which take part, or in
+// __syncthreads.  What device code needs beyond that (instructions, shared memory) the test provides.
+#ifndef DG_TESTS_LANES_H
+#define DG_TESTS_LANES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+enum { LANES_MOST = 512, LANES_STACK_BYTES = 32 << 10 };
+
+typedef unsigned u32;
+typedef long long i64;
+__attribute__((unused)) static struct {
+    unsigned x;
+} threadIdx, blockIdx, gridDim;
+
+static struct {
+    ucontext_t outside, threads[LANES_MOST];
+    char stacks[LANES_MOST][LANES_STACK_BYTES];
+    void (*body)(void);
+    int count, running, waiting; // waiting: in __syncthreads
+    int meetings;                // that have come about
+    int exchanges[LANES_MOST];
+    i64 values[2][LANES_MOST]; // of a warp's exchange under way, and of the one before it
+} lanes;
+
+static inline void lanes_yield(void)
+{
+    swapcontext(&lanes.threads[threadIdx.x], &lanes.outside);
+}
+
+static inline void lanes_begin(void)
+{
+    lanes.body();
+    lanes.running--;
+    for (;;)
+        lanes_yield(); // of warps that end later, others may still be running
+}
+
+// All threads in turn, each up to where it next meets others.
+static inline bool lanes_run(int count, void (*body)(void))
+{
+    bool is_right = true;
+    lanes.body = body;
+    lanes.count = lanes.running = count;
+    lanes.waiting = lanes.meetings = 0;
+    for (int i = 0; i < count; i++) {
+        getcontext(&lanes.threads[i]);
+        lanes.threads[i].uc_stack.ss_sp = lanes.stacks[i];
+        lanes.threads[i].uc_stack.ss_size = LANES_STACK_BYTES;
+        makecontext(&lanes.threads[i], lanes_begin, 0);
+        lanes.exchanges[i] = 0;
+    }
+    while (lanes.running > 0 && lanes.running % 32 == 0) // whole warps: lanes end together
+        for (int i = 0; i < count; i++) {
+            threadIdx.x = (unsigned)i;
+            swapcontext(&lanes.outside, &lanes.threads[i]);
+        }
+    for (int i = 0; i < count; i++)
+        is_right = is_right && lanes.exchanges[i] == lanes.exchanges[i & ~31];
+    return is_right && lanes.running == 0;
+}
+
+// Gives `value` to the lanes of the warp, waits until all have given theirs, and returns those.
+static inline const i64 *lanes_exchange(i64 value)
+{
+    const unsigned thread = threadIdx.x;
+    i64 *round = lanes.values[lanes.exchanges[thread]++ % 2];
+    round[thread] = value;
+    lanes_yield();
+    return round + (thread & ~31u);
+}
+
+static inline void __syncthreads(void)
+{
+    const int meeting = lanes.meetings;
+    if (++lanes.waiting == lanes.running)
+        lanes.waiting = 0, lanes.meetings++;
+    do
+        lanes_yield();
+    while (lanes.meetings == meeting);
+}
+
+static inline i64 min(i64 a, i64 b)
+{
+    return a < b ? a : b;
+}
+
+static inline i64 max(i64 a, i64 b)
+{
+    return a > b ? a : b;
+}
+
+static inline i64 __shfl_sync(u32 mask, i64 value, int from)
+{
+    return lanes_exchange(value)[from % 32];
+}
+
+static inline i64 __shfl_up_sync(u32 mask, i64 value, int distance)
+{
+    const int lane = threadIdx.x % 32;
+    return lanes_exchange(value)[lane >= distance ? lane - distance : lane];
+}
+
+static inline u32 __ballot_sync(u32 mask, int is_true)
+{
+    const i64 *all = lanes_exchange(is_true != 0);
+    u32 bits = 0;
+    for (int i = 0; i < 32; i++)
+        bits |= (u32)all[i] << i;
+    return bits;
+}
+
+static inline int __reduce_min_sync(u32 mask, int value)
+{
+    const i64 *all = lanes_exchange(value);
+    i64 least = all[0];
+    for (int i = 1; i < 32; i++)
+        least = min(least, all[i]);
+    return (int)least;
+}
+
+static inline int __ffs(u32 bits)
+{
+    return __builtin_ffs((int)bits);
+}
+
+#endif
