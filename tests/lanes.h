@@ -21,8 +21,8 @@ enum { LANES_MOST = 512, LANES_STACK_BYTES = 32 << 10 };
 typedef unsigned u32;
 typedef long long i64;
 __attribute__((unused)) static struct {
-    unsigned x;
-} threadIdx, blockIdx, gridDim;
+    unsigned x, y;
+} threadIdx, blockIdx, gridDim, blockDim;
 
 static struct {
     ucontext_t outside, threads[LANES_MOST];

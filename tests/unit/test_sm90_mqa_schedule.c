@@ -2,38 +2,15 @@
 // test_sm90_mqa_schedule.c - the kernel that makes the schedules of paged MQA logits, run here with its 512 threads
 // as coroutines (lanes.h): the same schedule as the host's, for any batch.
 #include "../harness.h"
-#include "../lanes.h"
 #include "../random_problem.h"
 
 #include "plan/mqa_schedule.h"
 
 enum { COUNT = 300, MOST_BATCH = 3000, MOST_WORKERS = 200, MOST_PER_SEQUENCE = 4 };
 
-// ---- the kernel, as C: shared memory is static, its entry a function ---------------------------------
-
-#define DG_DEVICE static inline
-#define DG_SM90_PTX_CUH // instructions of a GPU; what is needed of them follows
-#define extern static const char language[] = // what stands before __global__: "C"
-#define __global__                                                                                 \
-    ;                                                                                              \
-    static
-#define __launch_bounds__(threads, ctas)
-#define __grid_constant__
-#define __shared__ static
 #define DG_ENTRY make_schedule
-
-static void dg_griddepcontrol_wait(void)
-{
-}
-
-static void dg_griddepcontrol_launch_dependents(void)
-{
-}
-
+#include "../lanes_kernels.h"
 #include "backend/sm90/sm90_mqa_schedule.cu"
-#undef extern
-
-// ---- problems ---------------------------------------------------------------------------------------
 
 static int32_t lengths[MOST_BATCH * MOST_PER_SEQUENCE];
 static int32_t made[2 * (MOST_WORKERS + 1)], expected[2 * (MOST_WORKERS + 1)];

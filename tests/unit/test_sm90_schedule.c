@@ -7,32 +7,16 @@
 // Over all CTAs the tiles must cover each row of each group once, and nothing else; no CTA may have two tiles more
 // than another.
 #include "../harness.h"
-#include "../lanes.h"
 #include "../random_problem.h"
 
-enum { COUNT = 400 };
+#include "backend/sm90/sm90_gemm.h"
 
-// ---- what the device code finds on a GPU ------------------------------------------------------------
-
-#define DG_DEVICE static inline
-#define DG_SM90_PTX_CUH // instructions of a GPU; what is needed of them follows
 #define DG_BLOCK_M 128
 #define DG_BLOCK_N 64
-#include "backend/sm90/sm90_args.h"
-
-static void dg_prefetch_l1(const void *at)
-{
-}
-
-static int dg_divide(int x, struct dg_sm90_divisor by)
-{
-    return (int)((unsigned long long)x * by.multiplier >> by.shift);
-}
-
-#pragma GCC diagnostic ignored "-Wunknown-pragmas" // unroll
+#include "../lanes_kernels.h"
 #include "backend/sm90/sm90_schedule.cuh"
 
-#include "backend/sm90/sm90_gemm.h"
+enum { COUNT = 400 };
 
 // ---- a problem --------------------------------------------------------------------------------------
 

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// lanes_kernels.h - reads kernels (.cu) as C, for lanes.h: an entry becomes a function, shared memory is static, and
+// there is nothing to wait for.  To be included last, right before the kernels; `extern` means something else from
+// here on.
+#ifndef DG_TESTS_LANES_KERNELS_H
+#define DG_TESTS_LANES_KERNELS_H
+
+#include "lanes.h"
+
+#include <string.h>
+
+#define DG_DEVICE static inline
+#define DG_SM90_PTX_CUH // instructions of a GPU; what is needed of them follows
+typedef unsigned long long u64;
+
+#define LANES_JOIN_(a, b) a##b
+#define LANES_JOIN(a, b) LANES_JOIN_(a, b)
+#define extern static const char LANES_JOIN(language, __COUNTER__)[] = // "C" stands there
+#define __global__                                                                                 \
+    ;                                                                                              \
+    static
+#define __launch_bounds__(...)
+#define __grid_constant__
+#define __shared__ static
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#pragma GCC diagnostic ignored "-Wunknown-pragmas" // unroll
+#pragma GCC diagnostic ignored "-Wunused-const-variable"
+#pragma GCC diagnostic ignored "-Wparentheses"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
+#include "backend/sm90/sm90_args.h"
+
+static inline void dg_griddepcontrol_wait(void)
+{
+}
+
+static inline void dg_griddepcontrol_launch_dependents(void)
+{
+}
+
+static inline void dg_prefetch_l1(const void *at)
+{
+}
+
+static inline int dg_divide(int x, struct dg_sm90_divisor by)
+{
+    return (int)((u64)(u32)x * by.multiplier >> by.shift);
+}
+
+// Addresses in shared memory count from the first one that was asked for.
+static char *lanes_shared;
+
+static inline u32 dg_smem_address(const void *pointer)
+{
+    if (!lanes_shared)
+        lanes_shared = (char *)(uintptr_t)pointer;
+    return (u32)((const char *)pointer - lanes_shared);
+}
+
+static inline void dg_st_shared_word(u32 address, u32 word)
+{
+    memcpy(lanes_shared + address, &word, sizeof word);
+}
+
+static inline int __popc(u32 bits)
+{
+    return __builtin_popcount(bits);
+}
+
+static inline void __syncwarp(void)
+{
+    lanes_exchange(0);
+}
+
+static inline u32 __byte_perm(u32 low, u32 high, u32 selector)
+{
+    const u64 bytes = (u64)high << 32 | low;
+    u32 result = 0;
+    for (int i = 0; i < 4; i++)
+        result |= (u32)(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+    return result;
+}
+
+#endif
