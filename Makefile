@@ -50,7 +50,7 @@ $(BUILD)/libdeepgemm_python.so: python/deep_gemm/bridge.c include/deepgemm.h
 $(BUILD)/deepgemm: $(CLI_O) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 $(BUILD)/tests/cli/test_check: $(BUILD)/cli/grouped.o $(BUILD)/cli/grouped_check.o
-$(BUILD)/tests/unit/test_sm90_small_kernels.o: WARN += -Wno-psabi # its arguments are aligned to 64 bytes
+$(BUILD)/tests/unit/test_sm90_small_kernels.o: override CFLAGS += -Wno-psabi # arguments aligned to 64 bytes
 $(TESTS) $(EXAMPLES) $(CHECKER): %: %.o $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 $(GPU_TESTS) $(HOST_COST): %: %.o $(patsubst %,$(BUILD)/cli/%.o,check data gpu output grouped grouped_check) $(BUILD)/libdeepgemm.a
