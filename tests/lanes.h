@@ -28,8 +28,8 @@ static struct {
     ucontext_t outside, threads[LANES_MOST];
     char stacks[LANES_MOST][LANES_STACK_BYTES];
     void (*body)(void);
-    int count, running, waiting; // waiting: in __syncthreads
-    int meetings;                // that have come about
+    int running, waiting; // waiting: in __syncthreads
+    int meetings;         // that have come about
     int exchanges[LANES_MOST];
     i64 values[2][LANES_MOST]; // of a warp's exchange under way, and of the one before it
 } lanes;
@@ -52,7 +52,7 @@ static inline bool lanes_run(int count, void (*body)(void))
 {
     bool is_right = true;
     lanes.body = body;
-    lanes.count = lanes.running = count;
+    lanes.running = count;
     lanes.waiting = lanes.meetings = 0;
     for (int i = 0; i < count; i++) {
         getcontext(&lanes.threads[i]);

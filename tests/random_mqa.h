@@ -391,15 +391,6 @@ static inline void mqa_columns(const struct random_mqa *r, int64_t row, int64_t 
         *first = *last = 0;
 }
 
-static inline double mqa_code(uint8_t code)
-{
-    const int exponent = code >> 3 & 15, fraction = code & 7;
-    const double magnitude = (code & 0x7f) == 0x7f ? NAN
-                             : exponent            ? ldexp(8 + fraction, exponent - 10)
-                                                   : ldexp(fraction, -9);
-    return code & 0x80 ? -magnitude : magnitude;
-}
-
 static inline double mqa_weight(const struct random_mqa *r, int64_t row, int64_t head)
 {
     const int64_t at = row * (r->heads + r->weights_gap) + head;
@@ -414,7 +405,7 @@ static inline double mqa_score(const struct random_mqa *r, int64_t row, int64_t 
     static _Thread_local double table[256];
     if (table[0x38] == 0)
         for (int i = 0; i < 256; i++)
-            table[i] = mqa_code((uint8_t)i);
+            table[i] = random_value((uint8_t)i);
     const uint8_t *q = (const uint8_t *)random_data(&r->buffer[MQA_Q]) +
                        row * ((int64_t)r->heads * r->depth + r->q_gap);
     const uint8_t *key = (const uint8_t *)random_data(&r->buffer[MQA_KV]);

@@ -163,7 +163,7 @@ static bool try_masked(const struct large *l, const int32_t *counts)
 
 static void run_masked(int64_t groups, int64_t room, int64_t n, int64_t k)
 {
-    const struct large l = {NULL, groups, room, n, k, 1, 0, 0, 0, 0, 0, 0};
+    const struct large l = {.groups = groups, .rows = room, .n = n, .k = k, .is_masked = 1};
     int32_t *counts = calloc((size_t)groups, sizeof *counts);
     for (int64_t g = 0; counts && g < groups; g++)
         counts[g] = g == 0 || g >= groups - LAST ? (int32_t)(g % 3 + 1) : 0;
@@ -196,7 +196,7 @@ static bool try_both_ends(const struct large *l, const int32_t *layout)
 static void test_a_beyond_32_bits(void)
 {
     enum { ROWS = 1 << 18, K = 1 << 14 };
-    const struct large l = {NULL, 7, ROWS, 128, K, 0, 0, 0, 0, 0, 0, 0};
+    const struct large l = {.groups = 7, .rows = ROWS, .n = 128, .k = K};
     int32_t *layout = malloc(sizeof *layout * ROWS);
     for (int64_t row = 0; layout && row < ROWS; row++)
         layout[row] = row < LAST ? 1 : row >= ROWS - LAST ? 6 : -1;

@@ -111,7 +111,7 @@ static double expected(const struct operands *o, int64_t row, int64_t key)
     for (int h = 0; h < HEADS; h++) {
         double dot = 0;
         for (int i = 0; i < DEPTH; i++)
-            dot += mqa_code(q[h * DEPTH + i]) * mqa_code(k[i]);
+            dot += random_value(q[h * DEPTH + i]) * random_value(k[i]);
         sum += (dot > 0 ? dot : 0) * ((const float *)o->host[WEIGHTS])[row * HEADS + h];
     }
     return sum * ((const float *)o->host[SCALES])[key];

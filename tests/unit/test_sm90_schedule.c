@@ -100,6 +100,12 @@ static bool has_own_rows(void)
     return groups.kind == DG_SM90_BY_COUNTS || groups.kind == DG_SM90_ALONG_K;
 }
 
+// BY_INDEX: the group of a row, or -1.
+static int group_at(int row)
+{
+    return (u32)layout[row] < (u32)groups.groups ? layout[row] : -1;
+}
+
 static void mark(const struct tile *tile)
 {
     const int column = tile->n0 / DG_BLOCK_N, matrix = has_own_rows() ? tile->group : 0;
@@ -113,7 +119,7 @@ static void mark(const struct tile *tile)
     for (int row = tile->m0 + tile->skip; row < tile->m0 + tile->rows; row++) {
         seen[((int64_t)matrix * args.m + row) * args.units_n + column]++;
         if (groups.kind == DG_SM90_BY_INDEX)
-            num_wrong += tile->group != ((u32)layout[row] < (u32)groups.groups ? layout[row] : -1);
+            num_wrong += tile->group != group_at(row);
     }
 }
 
@@ -144,11 +150,6 @@ static void walk_as_cta(unsigned cta)
 
 // ---- judging ----------------------------------------------------------------------------------------
 
-static bool is_idle(int matrix, int row)
-{
-    return groups.kind == DG_SM90_BY_INDEX && (u32)layout[row] >= (u32)groups.groups;
-}
-
 // Whether `row` has to be met in matrix `matrix`; not by ends.
 static bool is_wanted(int matrix, int row, int limit)
 {
@@ -156,7 +157,7 @@ static bool is_wanted(int matrix, int row, int limit)
         return row < layout[matrix];
     if (groups.kind == DG_SM90_ALONG_K)
         return !groups.keep_idle || list[groups.groups - 1 - matrix].num_blocks > 0;
-    return row < limit && !(groups.keep_idle && is_idle(matrix, row));
+    return row < limit && !(groups.keep_idle && group_at(row) < 0);
 }
 
 static bool is_in_a_gap(int row, int limit)
