@@ -390,7 +390,8 @@ dg_status dg_sm90_mqa_explain(const struct dg_mqa_problem *p, const struct dg_de
     dg_tell(callback, user, "plan", "launches", "%d",
             p->next_n > 0 ? (p->next_n + QUERIES - 1) / QUERIES : 1);
     dg_tell(callback, user, "plan", "ctas", "%d", (int)device->num_sms);
-    dg_tell(callback, user, "plan", "queries_per_cta", "%d", (int)(QUERIES / kernel.lanes));
+    dg_tell(callback, user, "plan", "queries_per_cta", "%d",
+            (int)(QUERIES / kernel.lanes * dg_sm90_mqa_quads(&kernel)));
     dg_tell(callback, user, "plan", "heads_padded", "%d",
             2 * kernel.lanes * kernel.head_rows * kernel.pieces);
     dg_tell(callback, user, "plan", "depth_padded", "%d", (int)kernel.depth);

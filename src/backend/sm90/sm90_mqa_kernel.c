@@ -76,9 +76,9 @@ dg_status dg_sm90_mqa_enumerate(dg_sm90_mqa_visit visit, void *user)
 
 // ---- sizes, mirrored from the kernels -----------------------------------------------------------------
 
-static int32_t q_bytes(const struct dg_sm90_mqa_kernel *k)
+int32_t dg_sm90_mqa_quads(const struct dg_sm90_mqa_kernel *k)
 {
-    return k->pieces * 8 * k->head_rows * k->depth;
+    return k->is_paged || k->pieces > 1 ? 1 : 2;
 }
 
 // Keys and scales.
@@ -89,8 +89,9 @@ static int32_t stage_bytes(const struct dg_sm90_mqa_kernel *k)
 
 static int32_t unit_bytes(const struct dg_sm90_mqa_kernel *k)
 {
+    const int32_t queries = 8 * k->head_rows * k->pieces * k->depth;
     const int32_t weights = 4 * (2 * k->head_rows * k->pieces + 4) * 4;
-    return q_bytes(k) + weights + INFO_BYTES;
+    return dg_sm90_mqa_quads(k) * (queries + weights) + INFO_BYTES;
 }
 
 int32_t dg_sm90_mqa_math_groups(const struct dg_sm90_mqa_kernel *k)
@@ -180,6 +181,8 @@ dg_status dg_sm90_mqa_describe(void *user, struct dg_jit_request *request)
     dg_jit_define(request, "DG_LANES", kernel->lanes);
     dg_jit_define(request, "DG_HEAD_ROWS", kernel->head_rows);
     dg_jit_define(request, "DG_PIECES", kernel->pieces);
+    if (!kernel->is_paged)
+        dg_jit_define(request, "DG_QUADS", dg_sm90_mqa_quads(kernel));
     dg_jit_define(request, "DG_LOGITS_BF16", kernel->logits_bf16);
     const int32_t groups = dg_sm90_mqa_math_groups(kernel);
     dg_jit_define(request, "DG_MATH_GROUPS", groups);

@@ -30,6 +30,8 @@ static inline int32_t dg_sm90_mqa_head_rows(int32_t heads, int32_t lanes)
 struct dg_sm90_mqa_kernel dg_sm90_mqa_choose(int is_paged, int32_t queries, int32_t heads,
                                              int32_t depth, int logits_bf16);
 
+// Fours of queries that share a stage of keys.
+int32_t dg_sm90_mqa_quads(const struct dg_sm90_mqa_kernel *kernel);
 int32_t dg_sm90_mqa_math_groups(const struct dg_sm90_mqa_kernel *kernel);
 int32_t dg_sm90_mqa_stages(const struct dg_sm90_mqa_kernel *kernel);
 int32_t dg_sm90_mqa_q_slots(const struct dg_sm90_mqa_kernel *kernel);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // sm90_mqa_logits.cu - plain MQA logits: logits[i][j] = scale[j] * sum over h of weight[i][h] * relu(q[i][h] . k[j]).
 //
-// The rows are cut into units of four queries, each with the positions that any of its rows has, in stages
-// of 64 keys.  All stages of all units stand in one line; each CTA adds the line up for itself and takes an
-// equal part of it, so that ragged ranges keep all SMs busy to the end.  Roles of the warps:
+// The rows are cut into units of DG_QUADS times four queries, each with the positions that any of its rows has,
+// in stages of 64 keys.  All stages of all units stand in one line; each CTA adds the line up for itself and takes
+// an equal part of it, so that ragged ranges keep all SMs busy to the end.  Roles of the warps:
 //
 //     key loader     waits empty[s]    a TMA box of keys, their scales              -> full[s]
 //     query loader   waits q_empty[u]  q by TMA, weights, the ranges of the unit    -> q_full[u]
@@ -11,27 +11,34 @@
 //     math groups    wait  full[s]     products, weighted sums, stores              -> empty[s]
 //
 // The math groups take turns at the stages: while one adds up, the tensor cores have the products of the
-// others.  A stage of more heads than a product's 16 groups of columns takes several products (pieces).
+// others.  A product has four queries.  Many heads take several products (pieces) for them; with few heads several
+// fours (quads) share a stage, which else would have to come from the L2 cache faster than an SM can take it.
 //
-// Compile-time parameters: see sm90_mqa.cuh; DG_LANES is 1.
+// Compile-time parameters: see sm90_mqa.cuh; DG_LANES is 1; and
+#ifndef DG_QUADS
+#error "DG_QUADS: fours of queries in a unit: 1 or 2"
+#endif
 #include "sm90_mqa.cuh"
 
 enum {
     STAGE_KEYS = 64,
     STAGE_BYTES = STAGE_KEYS * DG_DEPTH,
     SCALE_BYTES = STAGE_KEYS * 4 + 16, // from the last multiple of 16 bytes on
-    UNIT_ROWS = 4,
+    UNIT_ROWS = 4 * DG_QUADS,
     KEPT_WEIGHTS = DG_PIECES <= 2, // in registers; else they are read for each product
+    KEPT = KEPT_WEIGHTS ? DG_QUADS * DG_PIECES : 1,
     // Info of a unit, words: [start of each row][number of scores of each row][first position][stages][first row]
     INFO_FIRST = 2 * UNIT_ROWS,
     INFO_STAGES,
     INFO_ROW,
     INFO_BYTES = 128,
-    // Shared memory
+    // Shared memory; a unit's queries and weights lie there quad by quad
+    UNIT_Q_BYTES = DG_QUADS * Q_BYTES,
+    UNIT_WEIGHT_BYTES = DG_QUADS * WEIGHT_BYTES,
     Q_AT = DG_NUM_STAGES * STAGE_BYTES,
-    SCALES_AT = Q_AT + DG_Q_SLOTS * Q_BYTES,
+    SCALES_AT = Q_AT + DG_Q_SLOTS * UNIT_Q_BYTES,
     WEIGHTS_AT = SCALES_AT + DG_NUM_STAGES * SCALE_BYTES,
-    INFO_AT = WEIGHTS_AT + DG_Q_SLOTS * WEIGHT_BYTES,
+    INFO_AT = WEIGHTS_AT + DG_Q_SLOTS * UNIT_WEIGHT_BYTES,
     SCAN_AT = INFO_AT + DG_Q_SLOTS * INFO_BYTES,
     SCAN_BYTES = 256,
     FULL_AT = SCAN_AT + SCAN_BYTES,
@@ -143,7 +150,7 @@ DG_DEVICE struct share find_share(const struct dg_sm90_mqa_args *args, char *sha
     return share;
 }
 
-// What a CTA does of one unit; lane i knows the range of row i % 8.
+// What a CTA does of one unit; lane i knows the range of row i % UNIT_ROWS.
 struct work {
     struct range range;
     int unit, first, stages; // stages == 0: nothing is left
@@ -211,11 +218,14 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
         const u32 info = smem + INFO_AT + slot.index * INFO_BYTES;
         dg_mbarrier_wait(smem + Q_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
         if (lane == 0 && work.stages) {
-            dg_mbarrier_expect_tx(full, Q_BYTES);
-            load_queries(smem + Q_AT + slot.index * Q_BYTES, &maps->q, full, row);
+            dg_mbarrier_expect_tx(full, UNIT_Q_BYTES);
+            for (int quad = 0; quad < DG_QUADS; quad++)
+                load_queries(smem + Q_AT + slot.index * UNIT_Q_BYTES + quad * Q_BYTES, &maps->q, full, row + quad * 4);
         }
-        if (work.stages)
-            load_weights(smem + WEIGHTS_AT + slot.index * WEIGHT_BYTES, args, row, min(args->rows - (int)row, (int)UNIT_ROWS));
+#pragma unroll 1 // this warp has few registers
+        for (int quad = 0; quad < DG_QUADS && work.stages; quad++)
+            load_weights(smem + WEIGHTS_AT + slot.index * UNIT_WEIGHT_BYTES + quad * WEIGHT_BYTES, args, row + quad * 4,
+                         min(args->rows - (int)row - quad * 4, 4));
         if (lane < UNIT_ROWS) {
             dg_st_shared_u32(info + lane * 4, work.range.begin);
             dg_st_shared_u32(info + (UNIT_ROWS + lane) * 4, max(work.range.end - work.range.begin, 0));
@@ -239,9 +249,9 @@ struct query {
 };
 
 // `stage`: the group's first one of the unit.
-DG_DEVICE struct query read_query(const struct dg_sm90_mqa_args *args, u32 info, int stage)
+DG_DEVICE struct query read_query(const struct dg_sm90_mqa_args *args, u32 info, int quad, int stage)
 {
-    const u32 lane = threadIdx.x % 32, row = lane % 4, start = dg_ld_shared(info + row * 4);
+    const u32 lane = threadIdx.x % 32, row = quad * 4 + lane % 4, start = dg_ld_shared(info + row * 4);
     struct query query;
     query.length = dg_ld_shared(info + (UNIT_ROWS + row) * 4);
     const u32 position = dg_ld_shared(info + INFO_FIRST * 4) + stage * STAGE_KEYS + threadIdx.x / 32 % 4 * 16 + lane / 4;
@@ -262,30 +272,36 @@ DG_DEVICE void store_scores(const float *sums, struct query *query, const float 
     query->offset += DG_MATH_GROUPS * STAGE_KEYS;
 }
 
-// All heads of a stage's keys.
+// All heads of a stage's keys, for the four queries of each quad.
 // `scale_at`: this thread's first scale in a slot; the other one is eight keys further.
 DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, u32 scale_at, struct slot slot,
-                          float (*weights)[2 * DG_HEAD_ROWS], float *sums, float *scales)
+                          float (*weights)[2 * DG_HEAD_ROWS], struct query *queries)
 {
     const u32 keys = smem + slot.index * STAGE_BYTES;
-    float acc[ACC];
-    sums[0] = sums[1] = sums[2] = sums[3] = 0;
+    float scales[2];
     dg_mbarrier_wait(smem + FULL_AT + slot.index * 8, slot.parity);
 #pragma unroll
-    for (int piece = 0; piece < DG_PIECES; piece++) {
-        start_product(acc, keys, q + piece * PIECE_BYTES);
-        if (!KEPT_WEIGHTS)
-            read_weights(weights[0], weights_at + piece * (2 * DG_HEAD_ROWS * 4));
-        if (piece == 0)
-            for (int i = 0; i < 2; i++)
-                scales[i] = __uint_as_float(dg_ld_shared(scale_at + slot.index * SCALE_BYTES + i * 32));
-        dg_wgmma_wait(acc);
-        if (piece == DG_PIECES - 1) {
-            __syncwarp(); // all lanes have their scales
-            if (threadIdx.x % 32 == 0)
-                dg_mbarrier_arrive(smem + EMPTY_AT + slot.index * 8);
+    for (int quad = 0; quad < DG_QUADS; quad++) {
+        float sums[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int piece = 0; piece < DG_PIECES; piece++) {
+            const int product = quad * DG_PIECES + piece;
+            float acc[ACC];
+            start_product(acc, keys, q + product * PIECE_BYTES);
+            if (!KEPT_WEIGHTS)
+                read_weights(weights[0], weights_at + piece * (2 * DG_HEAD_ROWS * 4));
+            if (product == 0)
+                for (int i = 0; i < 2; i++)
+                    scales[i] = __uint_as_float(dg_ld_shared(scale_at + slot.index * SCALE_BYTES + i * 32));
+            dg_wgmma_wait(acc);
+            if (product == DG_QUADS * DG_PIECES - 1) {
+                __syncwarp(); // all lanes have their scales
+                if (threadIdx.x % 32 == 0)
+                    dg_mbarrier_arrive(smem + EMPTY_AT + slot.index * 8);
+            }
+            add_scores(sums, acc, weights[KEPT_WEIGHTS ? product : 0]);
         }
-        add_scores(sums, acc, weights[KEPT_WEIGHTS ? piece : 0]);
+        store_scores(sums, &queries[quad], scales);
     }
 }
 
@@ -293,19 +309,23 @@ DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, u32 scale_at, struct 
 DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit_slot, int stage, int stages,
                          struct slot *slot)
 {
-    const u32 q = smem + Q_AT + unit_slot * Q_BYTES;
-    const u32 weights_at = smem + WEIGHTS_AT + unit_slot * WEIGHT_BYTES + threadIdx.x % 4 * (LANE_WEIGHTS * 4);
+    const u32 q = smem + Q_AT + unit_slot * UNIT_Q_BYTES;
+    const u32 weights_at = smem + WEIGHTS_AT + unit_slot * UNIT_WEIGHT_BYTES + threadIdx.x % 4 * (LANE_WEIGHTS * 4);
     const u32 scale_at = smem + SCALES_AT + scale_offset(args) +
                          (threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4) * 4;
-    float weights[KEPT_WEIGHTS ? DG_PIECES : 1][2 * DG_HEAD_ROWS], scales[2], sums[4];
-    struct query query = read_query(args, smem + INFO_AT + unit_slot * INFO_BYTES, stage);
+    float weights[KEPT][2 * DG_HEAD_ROWS];
+    struct query queries[DG_QUADS];
 #pragma unroll
-    for (int piece = 0; KEPT_WEIGHTS && piece < DG_PIECES; piece++)
-        read_weights(weights[piece], weights_at + piece * (2 * DG_HEAD_ROWS * 4));
+    for (int quad = 0; quad < DG_QUADS; quad++) {
+        queries[quad] = read_query(args, smem + INFO_AT + unit_slot * INFO_BYTES, quad, stage);
+#pragma unroll
+        for (int piece = 0; KEPT_WEIGHTS && piece < DG_PIECES; piece++)
+            read_weights(weights[quad * DG_PIECES + piece],
+                         weights_at + quad * WEIGHT_BYTES + piece * (2 * DG_HEAD_ROWS * 4));
+    }
 #pragma unroll 1
     for (; stage < stages; stage += DG_MATH_GROUPS) {
-        work_stage(smem, q, weights_at, scale_at, *slot, weights, sums, scales);
-        store_scores(sums, &query, scales);
+        work_stage(smem, q, weights_at, scale_at, *slot, weights, queries);
         skip_slots(slot, DG_MATH_GROUPS);
     }
 }
@@ -340,7 +360,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         dg_prefetch_tensormap(&maps.q);
         dg_prefetch_tensormap(&maps.kv);
     }
-    prepare_shared(smem + FULL_AT, smem + WEIGHTS_AT, DG_Q_SLOTS * WEIGHT_BYTES);
+    prepare_shared(smem + FULL_AT, smem + WEIGHTS_AT, DG_Q_SLOTS * UNIT_WEIGHT_BYTES);
     dg_griddepcontrol_wait();
     const struct share share = find_share(&args, shared);
     if (warp >= 4 * DG_MATH_GROUPS) {
