@@ -91,20 +91,27 @@ DG_DEVICE void prefetch_d(const struct dg_sm90_gemm_args *args, const struct dg_
         dg_tma_prefetch_2d(&maps->d_tile, tile->n0, tile->m0 + (groups->own_d ? tile->group : 0) * groups->rows_of_map_d);
 }
 
-// One lane fills the ring.  Rows beyond the matrix and columns beyond k arrive as zeros.
-DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
-                         const struct dg_sm90_group_maps *maps, const struct dg_sm90_value_maps *values, u32 smem,
-                         const struct tile *tile, struct slot *slot)
+// The rest is for one lane.  A tile's first slot takes its note; a tile of nothing else is done with that.
+DG_DEVICE void begin_tile(u32 smem, const struct tile *tile, struct slot *slot)
 {
-    const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
-    const u32 bytes = (tile->rows + 63) / 64 * ROW_PIECE_BYTES + B_BYTES + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0);
     dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
     write_note(smem, *slot, tile);
     if (tile->num_blocks <= 0) {
         dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
         next_slot(slot);
     }
-    for (int block = 0; block < tile->num_blocks; block++, next_slot(slot)) {
+}
+
+// Fills the ring with k-blocks [begin, end).  Rows beyond the matrix and columns beyond k arrive as zeros.
+DG_DEVICE void load_blocks(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                           const struct dg_sm90_group_maps *maps, u32 smem, const struct tile *tile, int begin, int end,
+                           struct slot *slot)
+{
+    const struct dg_sm90_value_maps *values =
+        groups->kind == DG_SM90_ALONG_K ? &groups->list[tile->place].values : &maps->values;
+    const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
+    const u32 bytes = (tile->rows + 63) / 64 * ROW_PIECE_BYTES + B_BYTES + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0);
+    for (int block = begin; block < end; block++, next_slot(slot)) {
         const u32 full = smem + FULL_AT + slot->index * 8;
         if (block > 0)
             dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
@@ -117,35 +124,47 @@ DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
             dg_tma_load_3d(scales, &maps->sfa, full, tile->m0, column, index_a);
             load_sfb(scales + SFA_BYTES, maps, full, column, tile, index_b);
         }
-        if (block == tile->num_blocks / 2)
-            prefetch_d(args, groups, maps, tile);
     }
 }
 
+// The list of groups along k was written by the kernel before; its maps may be in the copy engine's cache as they were.
+DG_DEVICE void refresh_maps(const struct dg_sm90_value_maps *values)
+{
+    dg_fence_proxy_tensormap(&values->a);
+    dg_fence_proxy_tensormap(&values->a_piece);
+    dg_fence_proxy_tensormap(&values->b);
+}
+
+// The walk goes on when half of a tile is on its way: it may take longer than what is in the ring.
 DG_DEVICE void run_loader(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                           const struct dg_sm90_group_maps *maps, u32 smem)
 {
-    const struct dg_sm90_value_maps *values = &maps->values;
+    const int is_first = threadIdx.x % 32 == 0;
     struct slot slot = {0, 0};
     struct walk walk;
     struct tile tile;
+    int fresh = -1; // the place in the list whose maps are as they were written
     start_walk(&walk);
-    for (;;) {
-        find_tile(args, groups, &walk, &tile);
-        if (threadIdx.x % 32 == 0) {
-            if (groups->kind == DG_SM90_ALONG_K && tile.num_blocks > 0 &&
-                values != &groups->list[walk.group].values) {
-                values = &groups->list[walk.group].values;
-                dg_fence_proxy_tensormap(&values->a);
-                dg_fence_proxy_tensormap(&values->a_piece);
-                dg_fence_proxy_tensormap(&values->b);
-            }
-            load_tile(args, groups, maps, values, smem, &tile, &slot);
+    int unit = next_unit(args, groups, &walk);
+    do {
+        tile_of(args, groups, &walk, unit, &tile);
+        const int half = tile.num_blocks / 2;
+        if (is_first) {
+            if (groups->kind == DG_SM90_ALONG_K && tile.num_blocks > 0 && tile.place != fresh)
+                refresh_maps(&groups->list[fresh = tile.place].values);
+            begin_tile(smem, &tile, &slot);
+            load_blocks(args, groups, maps, smem, &tile, 0, half, &slot);
         }
         __syncwarp();
-        if (tile.num_blocks < 0)
-            break;
-    }
+        if (tile.num_blocks >= 0)
+            unit = next_unit(args, groups, &walk);
+        if (is_first) {
+            if (tile.num_blocks > 0)
+                prefetch_d(args, groups, maps, &tile);
+            load_blocks(args, groups, maps, smem, &tile, half, tile.num_blocks, &slot);
+        }
+        __syncwarp();
+    } while (tile.num_blocks >= 0);
 }
 
 // ---- scale warps ----

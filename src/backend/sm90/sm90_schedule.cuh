@@ -11,10 +11,18 @@
 // Tiles begin at multiples of 4 rows, as the copy engine takes scales from multiples of 16 bytes only; so up to three
 // rows before a section are in its first tile too, where they are multiplied, but not stored.
 //
-// CTA c takes units c, c + gridDim, ...; so each warp that follows the schedule walks the sections once, in
-// order, and all of them meet the same tiles.  In a section units go down bands of args.band tiles of rows.
-// Idle sections, in which there is nothing to multiply, are dealt out by a count of their own, from the last CTA on:
-// one count for both would leave all multiplying to some CTAs where tiles of the two sorts alternate.
+// Each round of gridDim units gives each CTA one, its place moving on by one from round to round; so each warp that
+// follows the schedule walks the sections once, in order, and all of them meet the same tiles.
+//
+//     CTA         0   1   2   3   0   1   2   3
+//     units       0   1   2   3   5   6   7   4      whole tiles: 0, 2, 4, 6; small ones: 1, 3, 5, 7
+//
+// With places that stay, groups of a whole tile and a small one give whole tiles to even CTAs only.  The odd ones then run ahead, and the
+// weights that both need come from memory twice.
+//
+// In a section units go down bands of args.band tiles of rows.  Idle sections, in which there is nothing to multiply,
+// are dealt out by a count of their own, from the last CTA on: one count for both would leave all multiplying to some
+// CTAs where tiles of the two sorts alternate.
 #ifndef DG_SM90_SCHEDULE_CUH
 #define DG_SM90_SCHEDULE_CUH
 
@@ -26,10 +34,12 @@ struct tile {
     int m0, rows, n0;            // m0: in the group's matrix, or in that of all groups
     int skip;                    // so many of the rows, at most 3, are still another's
     int num_blocks, first_block; // first_block: k-block of the scales
+    int place;                   // ALONG_K: in the list of groups
 };
 
 struct walk {
     int units, is_idle;     // of the section; idle: rows of no group, or a group without k
+    int place;              // of this CTA in its round
     int next, next_idle;    // this CTA's next unit of each sort, counted from where the section begins
     int group, first, rows; // group -1: rows of no group
     int until;              // BY_ENDS: where the groups before the last 32 that were read end
@@ -38,7 +48,7 @@ struct walk {
 DG_DEVICE void start_walk(struct walk *walk)
 {
     walk->units = walk->is_idle = walk->first = walk->rows = walk->until = 0;
-    walk->next = blockIdx.x;
+    walk->next = walk->place = blockIdx.x;
     walk->next_idle = gridDim.x - 1 - blockIdx.x;
     walk->group = -1;
 }
@@ -52,6 +62,8 @@ DG_DEVICE void touch(const int *at, int count)
 }
 
 // ---- an entry for each row ----
+
+enum { GLANCE = 512 }; // rows that a warp reads at a time
 
 DG_DEVICE int group_of_row(const struct dg_sm90_group_args *groups, int row)
 {
@@ -69,14 +81,14 @@ DG_DEVICE int next_run(const struct dg_sm90_gemm_args *args, const struct dg_sm9
     const int most = min(limit - first, args->band * DG_BLOCK_M - first % 4);
     walk->first = first;
     walk->group = group_of_row(groups, first);
-    for (int row = lane, done = 0; !done; row += 128) {
-        int other = most; // the first of 4 rows of this lane that is another group's
+    for (int row = lane, done = 0; !done; row += GLANCE) {
+        int other = most; // the first row of this lane that is another group's
 #pragma unroll
-        for (int i = 3; i >= 0; i--)
+        for (int i = GLANCE / 32 - 1; i >= 0; i--)
             if (row + i * 32 < most && group_of_row(groups, first + row + i * 32) != walk->group)
                 other = row + i * 32;
         walk->rows = __reduce_min_sync(~0u, other);
-        done = walk->rows < most || row - lane + 128 >= most;
+        done = walk->rows < most || row - lane + GLANCE >= most;
     }
     touch(groups->layout + first + walk->rows, limit - first - walk->rows);
     return 1;
@@ -157,7 +169,7 @@ DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg
     return 1;
 }
 
-// This CTA's next unit, counted in its section; negative: there is none.
+// Walks to this CTA's next unit, counted in its section; negative: there is none.  All lanes call and get the same.
 DG_DEVICE int next_unit(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk)
 {
     while ((walk->is_idle ? walk->next_idle : walk->next) >= walk->units) {
@@ -167,16 +179,20 @@ DG_DEVICE int next_unit(const struct dg_sm90_gemm_args *args, const struct dg_sm
             return -1;
     }
     const int unit = walk->is_idle ? walk->next_idle : walk->next;
-    walk->next_idle += walk->is_idle ? gridDim.x : 0;
-    walk->next += walk->is_idle ? 0 : gridDim.x;
+    if (walk->is_idle) {
+        walk->next_idle += gridDim.x;
+    } else {
+        const int is_last = walk->place + 1 == (int)gridDim.x;
+        walk->place = is_last ? 0 : walk->place + 1;
+        walk->next += is_last ? 1 : gridDim.x + 1;
+    }
     return unit;
 }
 
-// Finds this CTA's next tile.  All lanes call and get the same.
-DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk,
-                         struct tile *tile)
+// The tile of a unit of the section that the walk is in; negative: no tile.
+DG_DEVICE void tile_of(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                       const struct walk *walk, int unit, struct tile *tile)
 {
-    const int unit = next_unit(args, groups, walk);
     tile->num_blocks = -1;
     if (unit < 0)
         return;
@@ -188,7 +204,7 @@ DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
     tile->m0 = (walk->first & ~3) + m;
     tile->rows = min(walk->first % 4 + walk->rows - m, DG_BLOCK_M);
     tile->n0 = column * DG_BLOCK_N;
-    tile->group = walk->group;
+    tile->group = tile->place = walk->group;
     tile->num_blocks = walk->group < 0 ? 0 : args->num_k_blocks;
     tile->first_block = 0;
     if (groups->kind == DG_SM90_ALONG_K) {
@@ -196,6 +212,13 @@ DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
         tile->num_blocks = groups->list[walk->group].num_blocks;
         tile->first_block = groups->list[walk->group].first_block;
     }
+}
+
+// Finds this CTA's next tile.  All lanes call and get the same.
+DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk,
+                         struct tile *tile)
+{
+    tile_of(args, groups, walk, next_unit(args, groups, walk), tile);
 }
 
 #endif
