@@ -2,7 +2,7 @@
 // test_gpu_families.c - one small problem for each kind of kernel, layout and output, with the data and the
 // check of `deepgemm run --check`.  Quick enough to run under compute-sanitizer (make gpu-sanitize), and
 // every operand has memory of its own, so that its memcheck sees the first byte too many.
-#include "../../cli/gpu.h"
+#include "../../cli/mqa.h"
 #include "../contexts.h"
 #include "../harness.h"
 
@@ -65,6 +65,19 @@ static const struct family {
     {"fp8_gemm_nt m=0 n=50 k=10", 0},
 };
 
+// Heads of one, two and four products, two fours of queries to a unit; depths with and without padding; all outputs;
+// pages of one box and of two, one, two and four lanes to a query, more tokens than a CTA takes.
+static const struct family scores[] = {
+    {"fp8_mqa_logits s=37 skv=300 h=32 d=128 clean=yes", 3},
+    {"fp8_mqa_logits s=19 skv=200 h=12 d=64 out=bf16 weights=bf16", 2},
+    {"fp8_mqa_logits s=21 skv=260 h=64 d=32 ranges=ragged clean=yes", 2},
+    {"fp8_mqa_logits s=9 skv=150 h=100 d=48 ranges=full width=70", 1},
+    {"fp8_paged_mqa_logits b=5 h=64 L=300 ranges=ragged clean=yes", 3},
+    {"fp8_paged_mqa_logits b=3 next_n=2 h=32 L=200 page=16 ranges=ragged out=bf16", 2},
+    {"fp8_paged_mqa_logits b=2 next_n=3 h=128 d=64 L=130 page=32 ranges=ragged clean=yes", 0},
+    {"fp8_paged_mqa_logits b=2 next_n=6 h=7 d=32 L=150 page=128", 2},
+};
+
 static dg_context *cpu, *oracle, *context;
 static struct cli_gpu gpu;
 static char failure[1024];
@@ -108,10 +121,41 @@ static bool try_family(const struct family *family, uint64_t seed)
                    : fail(family->line, dg_last_error());
 }
 
+static bool run_scores(struct cli_mqa_data *data)
+{
+    struct cli_mqa_copy copy;
+    if (cli_mqa_upload(&gpu, data, &copy) != DG_OK)
+        return false;
+    const bool is_done = cli_mqa_schedule(context, data, copy.base, gpu.stream) == DG_OK &&
+                         cli_mqa_call(context, data, copy.base, gpu.stream) == DG_OK &&
+                         gpu.cuda->cuStreamSynchronize(gpu.stream) == CUDA_SUCCESS &&
+                         cli_mqa_fetch(&gpu, data, &copy) == DG_OK;
+    cli_mqa_copy_free(&gpu, &copy);
+    return is_done;
+}
+
+static bool try_scores(const struct family *family, uint64_t seed)
+{
+    struct cli_mqa mqa;
+    struct cli_mqa_data data;
+    struct cli_mqa_check check;
+    if (cli_mqa_parse(family->line, &mqa) != DG_OK ||
+        dg_context_set_num_sms(context, family->num_sms) != DG_OK ||
+        cli_mqa_data_create(&data, &mqa, seed, dg_context_num_sms(context), cpu) != DG_OK)
+        return fail(family->line, dg_last_error());
+    const bool is_done =
+        run_scores(&data) && cli_mqa_compare(&data, oracle, 1e9, &check) == DG_OK;
+    cli_mqa_data_free(&data);
+    return is_done ? !check.failure[0] || fail(family->line, check.failure)
+                   : fail(family->line, dg_last_error());
+}
+
 static void test_one_problem_of_each_kind(void)
 {
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
         CHECK(try_family(&families[i], i + 1), "%s", failure);
+    for (size_t i = 0; i < sizeof scores / sizeof *scores; i++)
+        CHECK(try_scores(&scores[i], i + 1), "%s", failure);
 }
 
 int main(void)

@@ -3,10 +3,14 @@
 // tiled kernel of sm90_fp8_gemm.cu, whose roles, ring and parameters it shares, on tiles that the device finds
 // in a layout.
 //
-// The loader warp and, where there are any, the scale warps follow the schedule (sm90_schedule.cuh).  The math
-// groups do not: the loader writes into a tile's first slot what they have to know of it.
+// Who follows the schedule (sm90_schedule.cuh) may take longer for it than what is in the ring lasts.  So a warp of
+// its own, the walker, does and tells the loader warp, up to TILE_SLOTS tiles ahead.  Where scales need all other warps
+// of the loader's group, there is none: the loader and they walk for themselves.
 //
-//     slots of the ring   | tile 7: block 0 + note | block 1 | ... | tile 139: block 0 + note | ...
+// The math groups do not walk: the loader writes into a tile's first slot what they have to know of it.
+//
+//     walker       tile 7 | tile 139 | ...
+//     loader       tile 7: block 0 + note | block 1 | ... | tile 139: block 0 + note | ...       slots of the ring
 //
 // A note takes its turn with the slot, so it needs no barrier of its own.  A tile without k-blocks takes a slot
 // for its note alone; so does the end of the work.
@@ -21,8 +25,13 @@ static_assert(CLUSTER == 1, "the CTAs of a cluster would have to find the same t
 enum {
     ROW_PIECES = DG_BLOCK_M / 64,
     ROW_PIECE_BYTES = 64 * BLOCK_K,
+    HAS_WALKER = DG_SCALES_TMA,
+    NOTE_BYTES = 32, // a struct tile
+    TILE_SLOTS = 2,
     NOTES_AT = EMPTY_AT + DG_NUM_STAGES * 8,
-    NOTE_BYTES = 32,
+    TILES_AT = NOTES_AT + DG_NUM_STAGES * NOTE_BYTES,
+    TILE_FULL_AT = TILES_AT + TILE_SLOTS * NOTE_BYTES,
+    TILE_EMPTY_AT = TILE_FULL_AT + TILE_SLOTS * 8,
     // Who follows the schedule needs more registers than DG_LOAD_REGISTERS; the math groups do with fewer.
     LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : 56,
     MATH_REGISTERS = DG_MATH_GROUPS == 1 ? DG_MATH_REGISTERS : 224,
@@ -30,15 +39,16 @@ enum {
 
 // ---- notes ----
 
-DG_DEVICE void write_note(u32 smem, struct slot slot, const struct tile *tile)
+DG_DEVICE void write_tile(u32 at, const struct tile *tile)
 {
-    const u32 at = smem + NOTES_AT + slot.index * NOTE_BYTES;
     dg_st_shared_word(at, tile->group);
     dg_st_shared_word(at + 4, tile->m0);
     dg_st_shared_word(at + 8, tile->rows);
     dg_st_shared_word(at + 12, tile->n0);
     dg_st_shared_word(at + 16, tile->num_blocks);
     dg_st_shared_word(at + 20, tile->skip);
+    dg_st_shared_word(at + 24, tile->first_block);
+    dg_st_shared_word(at + 28, tile->place);
 }
 
 // A reduction tells the compiler that all lanes have the same.  Loops and branches that hang on it, and the slot that
@@ -60,6 +70,57 @@ DG_DEVICE void read_note(u32 smem, struct slot slot, struct tile *tile)
     tile->n0 = read_word(at + 12);
     tile->num_blocks = read_word(at + 16);
     tile->skip = read_word(at + 20);
+}
+
+// ---- walker ----
+
+DG_DEVICE void make_tile_slots(u32 smem)
+{
+    for (int i = 0; i < TILE_SLOTS; i++) {
+        dg_mbarrier_init(smem + TILE_FULL_AT + i * 8, 1);
+        dg_mbarrier_init(smem + TILE_EMPTY_AT + i * 8, 32);
+    }
+}
+
+DG_DEVICE void next_tile_slot(struct slot *slot)
+{
+    slot->index = (slot->index + 1) % TILE_SLOTS;
+    slot->parity ^= slot->index == 0;
+}
+
+DG_DEVICE void run_walker(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, u32 smem)
+{
+    struct slot slot = {0, 0};
+    struct walk walk;
+    struct tile tile;
+    start_walk(&walk);
+    do {
+        find_tile(args, groups, &walk, &tile);
+        if (threadIdx.x % 32 == 0) {
+            dg_mbarrier_wait(smem + TILE_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
+            write_tile(smem + TILES_AT + slot.index * NOTE_BYTES, &tile);
+            dg_mbarrier_arrive(smem + TILE_FULL_AT + slot.index * 8);
+        }
+        __syncwarp();
+        next_tile_slot(&slot);
+    } while (tile.num_blocks >= 0);
+}
+
+// The next tile from the walker, for all lanes.
+DG_DEVICE void take_tile(u32 smem, struct slot *slot, struct tile *tile)
+{
+    const u32 at = smem + TILES_AT + slot->index * NOTE_BYTES;
+    dg_mbarrier_wait(smem + TILE_FULL_AT + slot->index * 8, slot->parity);
+    tile->group = dg_ld_shared(at);
+    tile->m0 = dg_ld_shared(at + 4);
+    tile->rows = dg_ld_shared(at + 8);
+    tile->n0 = dg_ld_shared(at + 12);
+    tile->num_blocks = dg_ld_shared(at + 16);
+    tile->skip = dg_ld_shared(at + 20);
+    tile->first_block = dg_ld_shared(at + 24);
+    tile->place = dg_ld_shared(at + 28);
+    dg_mbarrier_arrive(smem + TILE_EMPTY_AT + slot->index * 8);
+    next_tile_slot(slot);
 }
 
 // ---- loader warp ----
@@ -91,27 +152,20 @@ DG_DEVICE void prefetch_d(const struct dg_sm90_gemm_args *args, const struct dg_
         dg_tma_prefetch_2d(&maps->d_tile, tile->n0, tile->m0 + (groups->own_d ? tile->group : 0) * groups->rows_of_map_d);
 }
 
-// The rest is for one lane.  A tile's first slot takes its note; a tile of nothing else is done with that.
-DG_DEVICE void begin_tile(u32 smem, const struct tile *tile, struct slot *slot)
+// One lane fills the ring.  Rows beyond the matrix and columns beyond k arrive as zeros.
+DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                         const struct dg_sm90_group_maps *maps, const struct dg_sm90_value_maps *values, u32 smem,
+                         const struct tile *tile, struct slot *slot)
 {
+    const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
+    const u32 bytes = (tile->rows + 63) / 64 * ROW_PIECE_BYTES + B_BYTES + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0);
     dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
-    write_note(smem, *slot, tile);
+    write_tile(smem + NOTES_AT + slot->index * NOTE_BYTES, tile);
     if (tile->num_blocks <= 0) {
         dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
         next_slot(slot);
     }
-}
-
-// Fills the ring with k-blocks [begin, end).  Rows beyond the matrix and columns beyond k arrive as zeros.
-DG_DEVICE void load_blocks(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
-                           const struct dg_sm90_group_maps *maps, u32 smem, const struct tile *tile, int begin, int end,
-                           struct slot *slot)
-{
-    const struct dg_sm90_value_maps *values =
-        groups->kind == DG_SM90_ALONG_K ? &groups->list[tile->place].values : &maps->values;
-    const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
-    const u32 bytes = (tile->rows + 63) / 64 * ROW_PIECE_BYTES + B_BYTES + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0);
-    for (int block = begin; block < end; block++, next_slot(slot)) {
+    for (int block = 0; block < tile->num_blocks; block++, next_slot(slot)) {
         const u32 full = smem + FULL_AT + slot->index * 8;
         if (block > 0)
             dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
@@ -124,44 +178,33 @@ DG_DEVICE void load_blocks(const struct dg_sm90_gemm_args *args, const struct dg
             dg_tma_load_3d(scales, &maps->sfa, full, tile->m0, column, index_a);
             load_sfb(scales + SFA_BYTES, maps, full, column, tile, index_b);
         }
+        if (block == tile->num_blocks / 2)
+            prefetch_d(args, groups, maps, tile);
     }
 }
 
-// The list of groups along k was written by the kernel before; its maps may be in the copy engine's cache as they were.
-DG_DEVICE void refresh_maps(const struct dg_sm90_value_maps *values)
-{
-    dg_fence_proxy_tensormap(&values->a);
-    dg_fence_proxy_tensormap(&values->a_piece);
-    dg_fence_proxy_tensormap(&values->b);
-}
-
-// The walk goes on when half of a tile is on its way: it may take longer than what is in the ring.
 DG_DEVICE void run_loader(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                           const struct dg_sm90_group_maps *maps, u32 smem)
 {
-    const int is_first = threadIdx.x % 32 == 0;
-    struct slot slot = {0, 0};
+    const struct dg_sm90_value_maps *values = &maps->values;
+    struct slot slot = {0, 0}, tile_slot = {0, 0};
     struct walk walk;
     struct tile tile;
-    int fresh = -1; // the place in the list whose maps are as they were written
     start_walk(&walk);
-    int unit = next_unit(args, groups, &walk);
     do {
-        tile_of(args, groups, &walk, unit, &tile);
-        const int half = tile.num_blocks / 2;
-        if (is_first) {
-            if (groups->kind == DG_SM90_ALONG_K && tile.num_blocks > 0 && tile.place != fresh)
-                refresh_maps(&groups->list[fresh = tile.place].values);
-            begin_tile(smem, &tile, &slot);
-            load_blocks(args, groups, maps, smem, &tile, 0, half, &slot);
-        }
-        __syncwarp();
-        if (tile.num_blocks >= 0)
-            unit = next_unit(args, groups, &walk);
-        if (is_first) {
-            if (tile.num_blocks > 0)
-                prefetch_d(args, groups, maps, &tile);
-            load_blocks(args, groups, maps, smem, &tile, half, tile.num_blocks, &slot);
+        if (HAS_WALKER)
+            take_tile(smem, &tile_slot, &tile);
+        else
+            find_tile(args, groups, &walk, &tile);
+        if (threadIdx.x % 32 == 0) {
+            if (groups->kind == DG_SM90_ALONG_K && tile.num_blocks > 0 &&
+                values != &groups->list[tile.place].values) {
+                values = &groups->list[tile.place].values;
+                dg_fence_proxy_tensormap(&values->a);
+                dg_fence_proxy_tensormap(&values->a_piece);
+                dg_fence_proxy_tensormap(&values->b);
+            }
+            load_tile(args, groups, maps, values, smem, &tile, &slot);
         }
         __syncwarp();
     } while (tile.num_blocks >= 0);
@@ -207,12 +250,10 @@ DG_DEVICE void run_scales(const struct dg_sm90_gemm_args *args, const struct dg_
     struct walk walk;
     struct tile tile;
     start_walk(&walk);
-    for (;;) {
+    do {
         find_tile(args, groups, &walk, &tile);
         load_scales(args, groups, smem, &tile, &slot);
-        if (tile.num_blocks < 0)
-            break;
-    }
+    } while (tile.num_blocks >= 0);
 }
 
 // ---- math groups ----
@@ -312,8 +353,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     const u32 smem = dg_smem_address(shared);
     const u32 warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
 
-    if (threadIdx.x == 128 * DG_MATH_GROUPS)
+    if (threadIdx.x == 128 * DG_MATH_GROUPS) {
         prefetch_maps(&maps);
+        make_tile_slots(smem); // start_ring makes them known
+    }
     start_ring(smem);
     dg_griddepcontrol_wait();
     if (warp >= 4 * DG_MATH_GROUPS) {
@@ -321,8 +364,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (warp == 4 * DG_MATH_GROUPS) {
             run_loader(&args, &groups, &maps, smem);
             dg_griddepcontrol_launch_dependents();
-        } else if (!DG_SCALES_TMA) {
+        } else if (!HAS_WALKER) {
             run_scales(&args, &groups, smem);
+        } else if (warp == 4 * DG_MATH_GROUPS + 1) {
+            run_walker(&args, &groups, smem);
         }
     } else {
         DG_SETMAXNREG_INC((int)MATH_REGISTERS);

@@ -5,11 +5,13 @@
 
 #include <stdio.h>
 
-enum { NOTE_BYTES = 32 }; // of each slot, as in sm90_fp8_gemm_grouped.cu
+// Of each slot, and of two between the walker and the loader: as in sm90_fp8_gemm_grouped.cu.
+enum { NOTE_BYTES = 32, TILE_SLOT_BYTES = 2 * (NOTE_BYTES + 16) };
 
 int32_t dg_sm90_grouped_smem_bytes(const struct dg_sm90_grouped_kernel *kernel)
 {
-    return dg_sm90_smem_bytes(&kernel->tile) + kernel->tile.config.num_stages * NOTE_BYTES;
+    return dg_sm90_smem_bytes(&kernel->tile) + kernel->tile.config.num_stages * NOTE_BYTES +
+           TILE_SLOT_BYTES;
 }
 
 dg_status dg_sm90_grouped_describe(void *user, struct dg_jit_request *request)

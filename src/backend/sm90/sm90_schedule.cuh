@@ -63,7 +63,7 @@ DG_DEVICE void touch(const int *at, int count)
 
 // ---- an entry for each row ----
 
-enum { GLANCE = 512 }; // rows that a warp reads at a time
+enum { GLANCE = 128 }; // rows that a warp reads at a time
 
 DG_DEVICE int group_of_row(const struct dg_sm90_group_args *groups, int row)
 {
@@ -169,7 +169,7 @@ DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg
     return 1;
 }
 
-// Walks to this CTA's next unit, counted in its section; negative: there is none.  All lanes call and get the same.
+// This CTA's next unit, counted in its section; negative: there is none.
 DG_DEVICE int next_unit(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk)
 {
     while ((walk->is_idle ? walk->next_idle : walk->next) >= walk->units) {
@@ -189,10 +189,11 @@ DG_DEVICE int next_unit(const struct dg_sm90_gemm_args *args, const struct dg_sm
     return unit;
 }
 
-// The tile of a unit of the section that the walk is in; negative: no tile.
-DG_DEVICE void tile_of(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
-                       const struct walk *walk, int unit, struct tile *tile)
+// Finds this CTA's next tile.  All lanes call and get the same.
+DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk,
+                         struct tile *tile)
 {
+    const int unit = next_unit(args, groups, walk);
     tile->num_blocks = -1;
     if (unit < 0)
         return;
@@ -212,13 +213,6 @@ DG_DEVICE void tile_of(const struct dg_sm90_gemm_args *args, const struct dg_sm9
         tile->num_blocks = groups->list[walk->group].num_blocks;
         tile->first_block = groups->list[walk->group].first_block;
     }
-}
-
-// Finds this CTA's next tile.  All lanes call and get the same.
-DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk,
-                         struct tile *tile)
-{
-    tile_of(args, groups, walk, next_unit(args, groups, walk), tile);
 }
 
 #endif
