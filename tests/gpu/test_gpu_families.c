@@ -143,8 +143,7 @@ static bool try_scores(const struct family *family, uint64_t seed)
         dg_context_set_num_sms(context, family->num_sms) != DG_OK ||
         cli_mqa_data_create(&data, &mqa, seed, dg_context_num_sms(context), cpu) != DG_OK)
         return fail(family->line, dg_last_error());
-    const bool is_done =
-        run_scores(&data) && cli_mqa_compare(&data, oracle, 1e9, &check) == DG_OK;
+    const bool is_done = run_scores(&data) && cli_mqa_compare(&data, oracle, 1e9, &check) == DG_OK;
     cli_mqa_data_free(&data);
     return is_done ? !check.failure[0] || fail(family->line, check.failure)
                    : fail(family->line, dg_last_error());

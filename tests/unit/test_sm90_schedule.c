@@ -5,7 +5,7 @@
 //     test_sm90_schedule [COUNT [FIRST_SEED]]     400 random layouts, seeds from 1
 //
 // Over all CTAs the tiles must cover each row of each group once, and nothing else; no CTA may have two tiles more
-// than another.
+// than another.  Rows of no group are covered too, or cleared, or left alone.
 #include "../harness.h"
 #include "../random_problem.h"
 
@@ -14,6 +14,16 @@
 #define DG_BLOCK_M 128
 #define DG_BLOCK_N 64
 #include "../lanes_kernels.h"
+
+typedef struct {
+    u32 x, y, z, w;
+} uint4;
+
+static uint4 make_uint4(u32 x, u32 y, u32 z, u32 w)
+{
+    return (uint4){x, y, z, w};
+}
+
 #include "backend/sm90/sm90_schedule.cuh"
 
 enum { COUNT = 400 };
@@ -86,7 +96,7 @@ static void draw_problem(uint64_t seed)
     args.per_column = dg_sm90_divide_by(args.band);
     groups.layout = layout;
     groups.list = list;
-    groups.keep_idle = draw(4) == 0;
+    groups.idle = draw(groups.kind == DG_SM90_BY_INDEX ? 3 : 2);
     num_rows = draw(args.m + 5) - 2;
     if (draw(3) == 0 && groups.kind <= DG_SM90_BY_ENDS)
         groups.num_rows = &num_rows;
@@ -148,6 +158,38 @@ static void walk_as_cta(unsigned cta)
     }
 }
 
+// ---- clearing ---------------------------------------------------------------------------------------
+
+enum { ELEMENT = 2 };
+
+static void clear_as_lane(void)
+{
+    clear_rows(&args, &groups, ELEMENT);
+}
+
+// Bytes of D that are wrong after all CTAs have cleared: rows of no group that count are zeros, all else is as it was.
+static int64_t count_uncleared(int limit)
+{
+    int64_t wrong = 0;
+    args.n = 8 * (1 + draw(80));
+    args.d_row_stride = args.n + 8 * draw(3);
+    const int64_t row_bytes = args.d_row_stride * ELEMENT;
+    unsigned char *d = malloc((size_t)(args.m * row_bytes));
+    if (!d)
+        return -1;
+    memset(d, 0xa5, (size_t)(args.m * row_bytes));
+    args.d = d;
+    for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++)
+        wrong += !lanes_run(32, clear_as_lane);
+    for (int64_t i = 0; i < args.m * row_bytes; i++) {
+        const int row = (int)(i / row_bytes);
+        const bool is_clear = row < limit && group_at(row) < 0 && i % row_bytes < args.n * ELEMENT;
+        wrong += d[i] != (is_clear ? 0 : 0xa5);
+    }
+    free(d);
+    return wrong;
+}
+
 // ---- judging ----------------------------------------------------------------------------------------
 
 // Whether `row` has to be met in matrix `matrix`; not by ends.
@@ -156,8 +198,8 @@ static bool is_wanted(int matrix, int row, int limit)
     if (groups.kind == DG_SM90_BY_COUNTS)
         return row < layout[matrix];
     if (groups.kind == DG_SM90_ALONG_K)
-        return !groups.keep_idle || list[groups.groups - 1 - matrix].num_blocks > 0;
-    return row < limit && !(groups.keep_idle && group_at(row) < 0);
+        return groups.idle == DG_SM90_IDLE_TILES || list[groups.groups - 1 - matrix].num_blocks > 0;
+    return row < limit && (groups.idle == DG_SM90_IDLE_TILES || group_at(row) >= 0);
 }
 
 static bool is_in_a_gap(int row, int limit)
@@ -185,6 +227,8 @@ static int64_t count_wrong(void)
         }
     for (int i = 0; i < 2; i++)
         wrong += most[i] > fewest[i] + 1;
+    if (groups.idle == DG_SM90_IDLE_CLEARED)
+        wrong += count_uncleared(limit);
     return wrong;
 }
 

@@ -52,8 +52,16 @@ struct dg_sm90_group_args {
     int kind;                       // DG_SM90_BY_...
     int groups, alignment;
     int own_a, own_b, own_d; // 1: the map of this matrix has one for each group
-    int keep_idle;           // 1: C is in place, so that D = C needs no work
+    int idle;                // DG_SM90_IDLE_...
     int rows_of_map_d;       // rows of maps.d from one group to the next
+};
+
+// What becomes of D in rows of no group, and of groups without k: C or zeros, as tiles of their own; nothing, as C is
+// in place; zeros, beside the tiles (BY_INDEX only).
+enum {
+    DG_SM90_IDLE_TILES = 0,
+    DG_SM90_IDLE_KEPT = 1,
+    DG_SM90_IDLE_CLEARED = 2,
 };
 
 enum {

@@ -368,6 +368,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             run_scales(&args, &groups, smem);
         } else if (warp == 4 * DG_MATH_GROUPS + 1) {
             run_walker(&args, &groups, smem);
+        } else if (warp == 4 * DG_MATH_GROUPS + 2 && groups.idle == DG_SM90_IDLE_CLEARED) {
+            clear_rows(&args, &groups, D_ELEMENT);
         }
     } else {
         DG_SETMAXNREG_INC((int)MATH_REGISTERS);

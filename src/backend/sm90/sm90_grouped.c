@@ -281,7 +281,16 @@ static void fill_args(const struct call *call, const struct dg_sm90_config *c, i
     out->per_column = dg_sm90_divide_by(out->band);
 }
 
-static void fill_groups(const struct call *call, const struct stack *d,
+// `clears`: the kernel has a warp to spare, which may write 16 bytes at a time.
+static int idle_mode(const struct dg_problem *p, int kind, int clears)
+{
+    if (p->c_mode == DG_C_IN_PLACE)
+        return DG_SM90_IDLE_KEPT;
+    return kind == DG_SM90_BY_INDEX && p->c_mode == DG_C_NONE && clears ? DG_SM90_IDLE_CLEARED
+                                                                        : DG_SM90_IDLE_TILES;
+}
+
+static void fill_groups(const struct call *call, const struct stack *d, int clears,
                         struct dg_sm90_group_args *out)
 {
     const struct dg_problem *p = call->problem;
@@ -304,7 +313,7 @@ static void fill_groups(const struct call *call, const struct stack *d,
         .own_a = groups_of_a(call) > 1,
         .own_b = groups_of_b(call) > 1,
         .own_d = groups_of_d(call) > 1,
-        .keep_idle = p->c_mode == DG_C_IN_PLACE,
+        .idle = idle_mode(p, kind, clears),
         .rows_of_map_d = groups_of_d(call) > 1 ? (int)((d->rows - p->m) / (p->groups - 1)) : 0,
     };
 }
@@ -404,7 +413,7 @@ static dg_status multiply(struct call *call)
                                &kernel, &found));
     const struct dg_sm90_config *c = &kernel.tile.config;
     fill_args(call, c, d_tma, &args);
-    fill_groups(call, &d, &groups);
+    fill_groups(call, &d, d_tma && scales_tma, &groups);
     if (scales_tma)
         DG_TRY(map_scales(call, &kernel.tile, &sfa, &sfb, &maps));
     if (d_tma)

@@ -21,8 +21,9 @@
 // weights that both need come from memory twice.
 //
 // In a section units go down bands of args.band tiles of rows.  Idle sections, in which there is nothing to multiply,
-// are dealt out by a count of their own, from the last CTA on: one count for both would leave all multiplying to some
-// CTAs where tiles of the two sorts alternate.
+// are no units where D stays as it is or a warp beside the walk clears them (clear_rows).  Else they are dealt out by a
+// count of their own, from the last CTA on: one count for both would leave all multiplying to some CTAs where tiles of
+// the two sorts alternate.
 #ifndef DG_SM90_SCHEDULE_CUH
 #define DG_SM90_SCHEDULE_CUH
 
@@ -65,6 +66,12 @@ DG_DEVICE void touch(const int *at, int count)
 
 enum { GLANCE = 128 }; // rows that a warp reads at a time
 
+// Rows of the layout that count.
+DG_DEVICE int rows_in_use(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups)
+{
+    return groups->num_rows ? (int)min(max(*groups->num_rows, 0), args->m) : args->m;
+}
+
 DG_DEVICE int group_of_row(const struct dg_sm90_group_args *groups, int row)
 {
     const int group = groups->layout[row];
@@ -92,6 +99,21 @@ DG_DEVICE int next_run(const struct dg_sm90_gemm_args *args, const struct dg_sm9
     }
     touch(groups->layout + first + walk->rows, limit - first - walk->rows);
     return 1;
+}
+
+// D = 0 in rows of no group, by one warp of each CTA: BY_INDEX, rows of 16 aligned bytes.  These stores need neither
+// the tensor cores nor the ring, so they run beside the products instead of after them.
+DG_DEVICE void clear_rows(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, int element)
+{
+    const int lane = threadIdx.x % 32, limit = rows_in_use(args, groups), chunks = args->n * element / 16;
+    for (int first = blockIdx.x * 32; first < limit; first += gridDim.x * 32) {
+        const int row = first + lane;
+        for (u32 todo = __ballot_sync(~0u, row < limit && group_of_row(groups, row) < 0); todo; todo &= todo - 1) {
+            uint4 *at = (uint4 *)((char *)args->d + (first + __ffs(todo) - 1) * args->d_row_stride * element);
+            for (int i = lane; i < chunks; i += 32)
+                at[i] = make_uint4(0, 0, 0, 0);
+        }
+    }
 }
 
 // ---- an entry for each group ----
@@ -149,9 +171,7 @@ DG_DEVICE int tiles_of(const struct walk *walk)
 DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                            struct walk *walk)
 {
-    int limit = args->m;
-    if (groups->num_rows)
-        limit = min(max(*groups->num_rows, 0), limit);
+    const int limit = rows_in_use(args, groups);
     if (groups->kind == DG_SM90_BY_INDEX) {
         if (!next_run(args, groups, walk, limit))
             return 0;
@@ -165,7 +185,7 @@ DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg
             return 0;
     }
     walk->is_idle = groups->kind == DG_SM90_ALONG_K ? groups->list[walk->group].num_blocks == 0 : walk->group < 0;
-    walk->units = walk->is_idle && groups->keep_idle ? 0 : tiles_of(walk) * args->units_n;
+    walk->units = walk->is_idle && groups->idle != DG_SM90_IDLE_TILES ? 0 : tiles_of(walk) * args->units_n;
     return 1;
 }
 
