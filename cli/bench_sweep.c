@@ -2,11 +2,13 @@
 // bench_sweep.c - `deepgemm bench --sweep`: the time of a product over a range of m, to see that it has no
 // cliffs.
 //
-// The operands are made once, for the last m; every point uses their first rows.  All points are
-// replayed in turn, several rounds, so that a drift of the device's clock does not look like a step.
+// The operands are made once, for the last m; every point uses their first rows.  All points are replayed in turn,
+// several rounds, and a step is the median of the rounds' ratios: two neighbours are read within a millisecond.  The
+// ratio of their medians would show a step wherever a change of the device's clock falls between two of them.
 #include "bench_gpu.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { MAX_POINTS = 4096 };
 static const double check_products = 1e8;
@@ -80,8 +82,11 @@ static dg_status replay_points(struct sweep *sweep)
             if (round >= 0)
                 point->rounds[round] = us / sweep->entry.num_launches;
         }
-    for (size_t i = 0; i < sweep->count; i++)
-        sweep->points[i].us = bench_median(sweep->points[i].rounds, BENCH_ROUNDS);
+    for (size_t i = 0; i < sweep->count; i++) {
+        double rounds[BENCH_ROUNDS]; // a median sorts them
+        memcpy(rounds, sweep->points[i].rounds, sizeof rounds);
+        sweep->points[i].us = bench_median(rounds, BENCH_ROUNDS);
+    }
     return DG_OK;
 }
 
@@ -102,6 +107,17 @@ static void sweep_close(struct sweep *sweep)
             sweep->all->gpu.cuda->cuGraphExecDestroy(sweep->points[i].graph);
     free(sweep->points);
     bench_entry_close(&sweep->entry);
+}
+
+// The time of a point over that of the one before.
+static double step_ratio(const struct sweep *sweep, size_t i)
+{
+    double ratios[BENCH_ROUNDS];
+    if (i == 0)
+        return NAN;
+    for (int round = 0; round < BENCH_ROUNDS; round++)
+        ratios[round] = sweep->points[i].rounds[round] / sweep->points[i - 1].rounds[round];
+    return bench_median(ratios, BENCH_ROUNDS);
 }
 
 // ---- rows ---------------------------------------------------------------------------------------
@@ -156,7 +172,7 @@ static void add_row(const struct sweep *sweep, size_t i)
         [K] = CLI_NUMBER_VALUE((double)p->k),
         [CHECK] = CLI_TEXT_VALUE(sweep->check.failure[0] ? "FAILED" : "ok"),
         [US] = CLI_NUMBER_VALUE(point->us),
-        [STEP] = CLI_NUMBER_VALUE(i ? point->us / sweep->points[i - 1].us : NAN),
+        [STEP] = CLI_NUMBER_VALUE(step_ratio(sweep, i)),
         [TFLOPS] = CLI_NUMBER_VALUE(1e-6 * cli_operations(p) / point->us),
         [GBS] = CLI_NUMBER_VALUE(1e-3 * cli_bytes(p) / point->us),
         [FLOOR_US] = CLI_NUMBER_VALUE(floor),
@@ -177,7 +193,7 @@ static struct steps steps_of(const struct sweep *sweep)
 {
     struct steps steps = {.n = sweep->entry.problem->n, .k = sweep->entry.problem->k};
     for (size_t i = 1; i < sweep->count; i++) {
-        const double ratio = sweep->points[i].us / sweep->points[i - 1].us;
+        const double ratio = step_ratio(sweep, i);
         if (ratio - 1 > steps.rise)
             steps.rise = ratio - 1, steps.rise_at = sweep->points[i].problem.m;
         if (1 - ratio > steps.fall)

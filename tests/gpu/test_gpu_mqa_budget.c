@@ -11,6 +11,7 @@ enum {
     HEADS = 64,
     DEPTH = 128,
     BUDGET_BYTES = 256 << 20, // the logits of all rows are 2 GB
+    GRANULE_BYTES = 2 << 20,  // the driver hands out whole ones
     SAMPLES = 40              // of a chunk
 };
 
@@ -179,8 +180,9 @@ static void test_chunks_stay_within_a_budget(void)
                                            .flags = DG_MQA_CLEAN};
     struct dg_mqa_problem typed = problem;
     typed.weights_type = typed.logits_type = DG_F32;
-    const size_t budget =
-        (size_t)((double)BUDGET_BYTES * (double)o.rows / ROWS * (double)o.keys / KEYS);
+    const double share = (double)o.rows / ROWS * (double)o.keys / KEYS;
+    const size_t granules = (size_t)ceil(BUDGET_BYTES * share / GRANULE_BYTES);
+    const size_t budget = granules * GRANULE_BYTES;
     const bool is_right = lane_open(&lane, NULL) && dg_mqa_prepare(lane.context, &typed) == DG_OK &&
                           make_operands(&lane, &o) && run_chunks(&lane, &o, budget);
     free_operands(&lane, &o);
