@@ -12,7 +12,7 @@ struct bench_settings {
     const char *vs, *peers, *csv, *tune, *sweep;
     const char *backend, *isa, *threads; // isa and threads: lists
     int64_t device, num_sms, seed, time_ms;
-    int json, host, chain;
+    int json, host, chain, in_turn;
 };
 
 struct bench {

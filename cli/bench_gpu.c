@@ -323,10 +323,11 @@ int bench_run_gpu(struct bench *bench, dg_context *context)
     struct bench_gpu all = {.bench = bench, .context = context};
     int status = open_all(&all);
     if (status == CLI_OK)
-        status = bench->settings->tune    ? bench_gpu_tune(&all)
-                 : bench->settings->sweep ? bench_gpu_sweep(&all)
-                 : bench->settings->chain ? bench_gpu_chain(&all)
-                                          : bench_all(&all);
+        status = bench->settings->tune      ? bench_gpu_tune(&all)
+                 : bench->settings->sweep   ? bench_gpu_sweep(&all)
+                 : bench->settings->chain   ? bench_gpu_chain(&all)
+                 : bench->settings->in_turn ? bench_gpu_in_turn(&all)
+                                            : bench_all(&all);
     if (all.gpu.cuda) {
         cli_cublaslt_close(&all.lt, &all.gpu);
         cli_gpu_close(&all.gpu);

@@ -82,5 +82,7 @@ int bench_gpu_tune(struct bench_gpu *all);
 int bench_gpu_sweep(struct bench_gpu *all);
 // bench_chain.c: all problems in a chain, launched plainly and early.
 int bench_gpu_chain(struct bench_gpu *all);
+// bench_turn.c: all problems against the first, replayed in turn.
+int bench_gpu_in_turn(struct bench_gpu *all);
 
 #endif

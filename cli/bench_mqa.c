@@ -316,9 +316,9 @@ static int bench_one(struct all *all, const struct cli_mqa *mqa)
 static int open_all(struct all *all)
 {
     const struct bench_settings *settings = all->bench->settings;
-    if (settings->tune || settings->sweep || settings->vs)
+    if (settings->tune || settings->sweep || settings->chain || settings->in_turn || settings->vs)
         return cli_error(all->bench->command, CLI_USAGE,
-                         "--tune, --sweep and --vs are not for MQA logits");
+                         "--tune, --sweep, --chain, --in-turn and --vs are not for MQA logits");
     if (settings->peers) {
         const int status = bench_read_peers(all->bench->command, settings->peers, &all->peers);
         if (status != CLI_OK)

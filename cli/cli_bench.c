@@ -23,6 +23,8 @@ static const struct cli_option options[] = {
      "GPU: time each shape over m=FIRST..LAST[:STEP]"},
     {"chain", CLI_FLAG, offsetof(struct bench_settings, chain), NULL,
      "GPU: all problems in a row, launched plainly and early"},
+    {"in-turn", CLI_FLAG, offsetof(struct bench_settings, in_turn), NULL,
+     "GPU: all problems against the first, their graphs replayed in turn"},
     {"csv", CLI_TEXT, offsetof(struct bench_settings, csv), "FILE",
      "also write the rows as CSV; with --tune a row for each candidate"},
     {"json", CLI_FLAG, offsetof(struct bench_settings, json), NULL,
@@ -73,8 +75,9 @@ static int run_on_executor(struct bench *bench)
     const bool is_gpu = cli_context_is_gpu(context);
     const int status = is_gpu ? bench_run_gpu(bench, context) : CLI_OK;
     dg_context_destroy(context);
-    if (!is_gpu && (settings->tune || settings->sweep || settings->chain))
-        return cli_error(bench->command, CLI_USAGE, "--tune, --sweep and --chain are for a GPU");
+    if (!is_gpu && (settings->tune || settings->sweep || settings->chain || settings->in_turn))
+        return cli_error(bench->command, CLI_USAGE,
+                         "--tune, --sweep, --chain and --in-turn are for a GPU");
     return is_gpu ? status : bench_run_cpu(bench);
 }
 
@@ -152,7 +155,10 @@ const struct cli_command cli_bench = {
         "a\n"
         "shape, all in turn; `step` is the time over that of the m before.  --chain times a graph "
         "of\n"
-        "the problems one after the other, with and without programmatic dependent launch.",
+        "the problems one after the other, with and without programmatic dependent launch.  "
+        "--in-turn\n"
+        "sets problems against the first of the list: `time`, and `rate`, of operations a second;\n"
+        "both are medians of the rounds' ratios, so a card that gets hot does not matter.",
     .options = options,
     .main = bench_main,
 };

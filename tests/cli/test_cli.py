@@ -257,8 +257,8 @@ def test_shapes_of_the_repository_are_all_problems():
 
 
 def test_what_only_a_gpu_can_be_asked_for():
-    for option in (("--tune", os.path.join(SCRATCH, "none")), ("--sweep", "m=1..8"), ("--chain",)):
-        fails(2, "--tune, --sweep and --chain are for a GPU", "bench", "--backend", "cpu", *option,
+    for option in (("--tune", os.path.join(SCRATCH, "none")), ("--sweep", "m=1..8"), ("--chain",), ("--in-turn",)):
+        fails(2, "--tune, --sweep, --chain and --in-turn are for a GPU", "bench", "--backend", "cpu", *option,
               "fp8_gemm_nt m=1 n=1 k=1")
     assert not os.path.exists(os.path.join(SCRATCH, "none"))
 

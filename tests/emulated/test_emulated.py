@@ -110,6 +110,16 @@ def test_tuning_finds_the_candidate_that_the_device_likes_best():
     assert "geometric mean %.4f" % (times[choice[0]] / times[best[0]]) in judged and best[0] in judged, judged
 
 
+def test_problems_in_turn_are_set_against_the_first():
+    lines = ["fp8_gemm_nt m=64 n=144 k=256 sfa_layout=mn", "fp8_gemm_nt m=64 n=2000 k=512 sfa_layout=mn",
+             "fp8_m_grouped_contiguous groups=3 m=128 n=72 k=256 rows=40"]
+    rows = json.loads(tap.run(tap.COMMAND, "bench", "--in-turn", "--json", *lines, env=environment()).stdout)["rows"]
+    assert [row["check"] for row in rows] == ["ok"] * 3 and rows[0]["time_to_first"] == rows[0]["rate_to_first"] == 1
+    for row in rows:
+        assert abs(row["time_to_first"] - row["us"] / rows[0]["us"]) < 1e-3, rows
+        assert abs(row["rate_to_first"] - row["tflops"] / rows[0]["tflops"]) < 2e-3 * row["rate_to_first"], rows
+
+
 def test_sweep_times_every_m_of_a_shape_and_its_picture_is_drawn():
     rows, picture = os.path.join(SCRATCH, "sweep.csv"), os.path.join(SCRATCH, "sweep.svg")
     result = json.loads(tap.run(
