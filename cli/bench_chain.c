@@ -30,9 +30,8 @@ struct link {
 struct chain {
     struct bench_gpu *all;
     struct link *links;
-    int count, num_rounds; // times that a graph goes through the chain
-    CUgraphExec graphs[NUM_MODES];
-    double us[NUM_MODES]; // of one chain
+    int count, num_rounds;            // times that a graph goes through the chain
+    struct bench_lap laps[NUM_MODES]; // a launch is one chain
 };
 
 // ---- measuring ----------------------------------------------------------------------------------
@@ -63,29 +62,15 @@ static dg_status record(struct chain *chain)
     for (int mode = 0; mode < NUM_MODES; mode++) {
         for (int i = 0; i < chain->count; i++)
             chain->links[i].entry.options.flags = modes[mode].flags;
+        chain->laps[mode].num_launches = chain->num_rounds;
         DG_TRY(cli_gpu_record(&chain->all->gpu, launch_link, chain,
-                              chain->count * chain->num_rounds, &chain->graphs[mode]));
+                              chain->count * chain->num_rounds, &chain->laps[mode].graph));
     }
     for (int i = 0; i < chain->count; i++) {
         struct link *link = &chain->links[i];
         DG_TRY(bench_entry_check(&link->entry, bench_entry_launch, &link->entry, &link->data,
                                  check_products, &link->check));
     }
-    return DG_OK;
-}
-
-static dg_status replay(struct chain *chain)
-{
-    double us[NUM_MODES][BENCH_ROUNDS];
-    for (int round = -1; round < BENCH_ROUNDS; round++) // the first one warms up
-        for (int mode = 0; mode < NUM_MODES; mode++) {
-            double time;
-            DG_TRY(cli_gpu_replay(&chain->all->gpu, chain->graphs[mode], &time));
-            if (round >= 0)
-                us[mode][round] = time / chain->num_rounds;
-        }
-    for (int mode = 0; mode < NUM_MODES; mode++)
-        chain->us[mode] = bench_median(us[mode], BENCH_ROUNDS);
     return DG_OK;
 }
 
@@ -97,14 +82,12 @@ static dg_status measure(struct chain *chain)
         DG_TRY(open_link(chain, &bench->problems[i], &chain->links[chain->count++]));
     }
     DG_TRY(record(chain));
-    return replay(chain);
+    return bench_laps_replay(&chain->all->gpu, chain->laps, NUM_MODES, BENCH_ROUNDS);
 }
 
 static void chain_close(struct chain *chain)
 {
-    for (int mode = 0; mode < NUM_MODES; mode++)
-        if (chain->graphs[mode])
-            chain->all->gpu.cuda->cuGraphExecDestroy(chain->graphs[mode]);
+    bench_laps_free(&chain->all->gpu, chain->laps, NUM_MODES);
     for (int i = 0; i < chain->count; i++) {
         bench_entry_close(&chain->links[i].entry);
         cli_data_free(&chain->links[i].data);
@@ -129,7 +112,8 @@ static const struct cli_column columns[NUM_COLUMNS] = {
 static void add_rows(const struct chain *chain, const char *failure)
 {
     for (int mode = 0; mode < NUM_MODES; mode++) {
-        const double us = chain->us[mode], plain = chain->us[0];
+        const double us = bench_lap_us(&chain->laps[mode], BENCH_ROUNDS);
+        const double plain = bench_lap_us(&chain->laps[0], BENCH_ROUNDS);
         const struct cli_value values[NUM_COLUMNS] = {
             [LAUNCH] = CLI_TEXT_VALUE(modes[mode].name),
             [DEVICE] = CLI_TEXT_VALUE(chain->all->device.name),

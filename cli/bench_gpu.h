@@ -74,6 +74,24 @@ dg_status bench_entry_check(struct bench_entry *entry, cli_gpu_launch launch, vo
 // Makes the kernel of the plan in force ready, and no less workspace than it needs.
 dg_status bench_entry_prepare(struct bench_entry *entry);
 
+// ---- bench_laps.c ---------------------------------------------------------------------------------
+
+// A graph of launches and its times.
+struct bench_lap {
+    CUgraphExec graph; // NULL: takes no part
+    int num_launches;
+    double rounds[BENCH_ROUNDS]; // us of a launch
+};
+
+// Replays the graphs in turn: a round that warms up, then `rounds`, at most BENCH_ROUNDS, that count.
+dg_status bench_laps_replay(const struct cli_gpu *gpu, struct bench_lap *laps, size_t count,
+                            int rounds);
+// The median of the rounds; NAN without a graph.
+double bench_lap_us(const struct bench_lap *lap, int rounds);
+// The median of the ratios of two graphs' times in each of BENCH_ROUNDS rounds.
+double bench_lap_ratio(const struct bench_lap *lap, const struct bench_lap *to);
+void bench_laps_free(const struct cli_gpu *gpu, struct bench_lap *laps, size_t count);
+
 // ---- other things to do with problems -----------------------------------------------------------
 
 // bench_tune.c: every candidate of every problem; writes a tuning table to settings->tune.

@@ -17,7 +17,7 @@ struct contest {
     struct cli_data reference_data;
     bool has_reference;
     struct cli_cublaslt_plan plans[BENCH_CONTESTANTS]; // of the cuBLASLt ones
-    CUgraphExec graphs[BENCH_CONTESTANTS];             // NULL: cannot do it
+    struct bench_lap laps[BENCH_CONTESTANTS];          // no graph: cannot do it
 };
 
 // ---- contestants ----------------------------------------------------------------------------------
@@ -60,12 +60,10 @@ static const struct {
 static void contest_close(struct contest *contest)
 {
     struct bench_gpu *all = contest->entry.all;
-    for (int i = 0; i < BENCH_CONTESTANTS; i++) {
-        if (contest->graphs[i])
-            all->gpu.cuda->cuGraphExecDestroy(contest->graphs[i]);
+    bench_laps_free(&all->gpu, contest->laps, BENCH_CONTESTANTS);
+    for (int i = 0; i < BENCH_CONTESTANTS; i++)
         if (i != BENCH_OURS)
             cli_cublaslt_plan_free(&all->lt, &all->gpu, &contest->plans[i]);
-    }
     bench_entry_close(&contest->entry);
     if (contest->has_reference)
         bench_entry_close(&contest->reference);
@@ -130,28 +128,13 @@ static dg_status record_graphs(struct contest *contest, struct cli_data *data)
     for (int i = 0; i < BENCH_CONTESTANTS; i++) {
         if (!all->is_wanted[i] || !can_do(contest, (enum bench_contestant)i, data))
             continue;
+        struct bench_lap *lap = &contest->laps[i];
+        lap->num_launches = num_launches(contest, i);
         const dg_status status = cli_gpu_record(&all->gpu, contestants[i].launch, contest,
-                                                num_launches(contest, i), &contest->graphs[i]);
+                                                lap->num_launches, &lap->graph);
         if (status != DG_OK && i == BENCH_OURS)
             return status;
     }
-    return DG_OK;
-}
-
-static dg_status replay_in_turn(struct contest *contest, struct bench_gpu_result *result)
-{
-    double us[BENCH_CONTESTANTS][BENCH_ROUNDS];
-    for (int round = -1; round < BENCH_ROUNDS; round++) // the first one warms up
-        for (int i = 0; i < BENCH_CONTESTANTS; i++) {
-            double time;
-            if (!contest->graphs[i])
-                continue;
-            DG_TRY(cli_gpu_replay(&contest->entry.all->gpu, contest->graphs[i], &time));
-            if (round >= 0)
-                us[i][round] = time / num_launches(contest, i);
-        }
-    for (int i = 0; i < BENCH_CONTESTANTS; i++)
-        result->us[i] = contest->graphs[i] ? bench_median(us[i], BENCH_ROUNDS) : NAN;
     return DG_OK;
 }
 
@@ -188,7 +171,9 @@ static dg_status measure(struct contest *contest, struct bench_gpu *all, struct 
     if (result->reference)
         DG_TRY(open_reference(contest, result->reference));
     DG_TRY(record_graphs(contest, data));
-    DG_TRY(replay_in_turn(contest, result));
+    DG_TRY(bench_laps_replay(&all->gpu, contest->laps, BENCH_CONTESTANTS, BENCH_ROUNDS));
+    for (int i = 0; i < BENCH_CONTESTANTS; i++)
+        result->us[i] = bench_lap_us(&contest->laps[i], BENCH_ROUNDS);
     return all->bench->settings->host ? time_host(contest, result) : DG_OK;
 }
 

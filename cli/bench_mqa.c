@@ -104,18 +104,12 @@ static dg_status launch_memset(void *user, int index, CUstream stream)
 
 static dg_status time_sets(struct entry *entry, cli_gpu_launch launch_one, int num_used, double *us)
 {
-    const int count = bench_num_launches(cli_mqa_operations(entry->data));
-    CUgraphExec graph = NULL;
-    double rounds[BENCH_ROUNDS];
-    dg_status status;
+    struct bench_lap lap = {.num_launches = bench_num_launches(cli_mqa_operations(entry->data))};
     entry->num_used = num_used;
-    DG_TRY(cli_gpu_record(entry->gpu, launch_one, entry, count, &graph));
-    status = cli_gpu_replay(entry->gpu, graph, us);
-    for (int i = 0; i < BENCH_ROUNDS && status == DG_OK; i++)
-        status = cli_gpu_replay(entry->gpu, graph, &rounds[i]);
-    entry->gpu->cuda->cuGraphExecDestroy(graph);
-    if (status == DG_OK)
-        *us = bench_median(rounds, BENCH_ROUNDS) / count;
+    DG_TRY(cli_gpu_record(entry->gpu, launch_one, entry, lap.num_launches, &lap.graph));
+    const dg_status status = bench_laps_replay(entry->gpu, &lap, 1, BENCH_ROUNDS);
+    *us = bench_lap_us(&lap, BENCH_ROUNDS);
+    bench_laps_free(entry->gpu, &lap, 1);
     return status;
 }
 
@@ -217,8 +211,8 @@ static void add_row(struct bench *bench, dg_context *context, const struct dg_de
     char line[512];
     const struct cli_mqa *mqa = &data->mqa;
     const double us = figures->us, warm = figures->warm_us;
-    const double pass = is_cleaned(mqa) ? figures->clean_pass_us : 0;
-    const double peer = deepgemm_us(peers, mqa) + pass;
+    const double deepgemm = deepgemm_us(peers, mqa);
+    const double peer = deepgemm + (is_cleaned(mqa) ? figures->clean_pass_us : 0);
     const double floor = device ? floor_us(device, data) : NAN;
     cli_mqa_format(mqa, line, sizeof line);
     const struct cli_value values[NUM_COLUMNS] = {
@@ -235,7 +229,7 @@ static void add_row(struct bench *bench, dg_context *context, const struct dg_de
         [FLOOR_US] = CLI_NUMBER_VALUE(floor),
         [FLOOR_SHARE] = CLI_NUMBER_VALUE(floor / us),
         [CLEAN_PASS_US] = CLI_NUMBER_VALUE(figures->clean_pass_us),
-        [DEEPGEMM_US] = CLI_NUMBER_VALUE(peer - pass),
+        [DEEPGEMM_US] = CLI_NUMBER_VALUE(deepgemm),
         [DEEPGEMM_RATIO] = CLI_NUMBER_VALUE(peer / us),
         [DEEPGEMM_WARM_RATIO] = CLI_NUMBER_VALUE(mqa->is_paged ? peer / warm : NAN),
         [NUM_SETS] = CLI_NUMBER_VALUE(figures->num_sets),

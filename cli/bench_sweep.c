@@ -8,7 +8,6 @@
 #include "bench_gpu.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 enum { MAX_POINTS = 4096 };
 static const double check_products = 1e8;
@@ -20,9 +19,6 @@ struct range {
 struct point {
     struct bench_entry *entry;
     struct dg_problem problem;
-    double us;
-    double rounds[BENCH_ROUNDS];
-    CUgraphExec graph;
     char kernel[160];
 };
 
@@ -31,6 +27,7 @@ struct sweep {
     struct range range;
     struct bench_entry entry;
     struct point *points;
+    struct bench_lap *laps; // of the points
     size_t count;
     struct cli_check check; // of the last m, rounded up
 };
@@ -48,7 +45,7 @@ static dg_status launch_point(void *user, int index, CUstream stream)
     return cli_call(entry->all->context, &point->problem, &operands, &entry->options, stream);
 }
 
-static dg_status record_point(struct point *point, int num_launches)
+static dg_status record_point(struct point *point, struct bench_lap *lap)
 {
     struct bench_gpu *all = point->entry->all;
     struct cli_facts facts = {0};
@@ -57,35 +54,19 @@ static dg_status record_point(struct point *point, int num_launches)
     snprintf(point->kernel, sizeof point->kernel, "%s", kernel ? kernel : "");
     cli_facts_free(&facts);
     DG_TRY(dg_prepare(all->context, &point->problem));
-    return cli_gpu_record(&all->gpu, launch_point, point, num_launches, &point->graph);
+    return cli_gpu_record(&all->gpu, launch_point, point, lap->num_launches, &lap->graph);
 }
 
 static dg_status record_points(struct sweep *sweep)
 {
     const struct range *range = &sweep->range;
     for (int64_t m = range->first; m <= range->last; m += range->step) {
+        struct bench_lap *lap = &sweep->laps[sweep->count];
         struct point *point = &sweep->points[sweep->count++];
         *point = (struct point){.entry = &sweep->entry, .problem = *sweep->entry.problem};
         point->problem.m = m;
-        DG_TRY(record_point(point, sweep->entry.num_launches));
-    }
-    return DG_OK;
-}
-
-static dg_status replay_points(struct sweep *sweep)
-{
-    for (int round = -1; round < BENCH_ROUNDS; round++) // the first one warms up
-        for (size_t i = 0; i < sweep->count; i++) {
-            struct point *point = &sweep->points[i];
-            double us;
-            DG_TRY(cli_gpu_replay(&sweep->all->gpu, point->graph, &us));
-            if (round >= 0)
-                point->rounds[round] = us / sweep->entry.num_launches;
-        }
-    for (size_t i = 0; i < sweep->count; i++) {
-        double rounds[BENCH_ROUNDS]; // a median sorts them
-        memcpy(rounds, sweep->points[i].rounds, sizeof rounds);
-        sweep->points[i].us = bench_median(rounds, BENCH_ROUNDS);
+        lap->num_launches = sweep->entry.num_launches;
+        DG_TRY(record_point(point, lap));
     }
     return DG_OK;
 }
@@ -97,27 +78,21 @@ static dg_status measure(struct sweep *sweep, struct cli_data *data)
     DG_TRY(bench_entry_check(&sweep->entry, bench_entry_launch, &sweep->entry, data, check_products,
                              &sweep->check));
     DG_TRY(record_points(sweep));
-    return replay_points(sweep);
+    return bench_laps_replay(&sweep->all->gpu, sweep->laps, sweep->count, BENCH_ROUNDS);
 }
 
 static void sweep_close(struct sweep *sweep)
 {
-    for (size_t i = 0; i < sweep->count; i++)
-        if (sweep->points[i].graph)
-            sweep->all->gpu.cuda->cuGraphExecDestroy(sweep->points[i].graph);
+    bench_laps_free(&sweep->all->gpu, sweep->laps, sweep->count);
     free(sweep->points);
+    free(sweep->laps);
     bench_entry_close(&sweep->entry);
 }
 
 // The time of a point over that of the one before.
 static double step_ratio(const struct sweep *sweep, size_t i)
 {
-    double ratios[BENCH_ROUNDS];
-    if (i == 0)
-        return NAN;
-    for (int round = 0; round < BENCH_ROUNDS; round++)
-        ratios[round] = sweep->points[i].rounds[round] / sweep->points[i - 1].rounds[round];
-    return bench_median(ratios, BENCH_ROUNDS);
+    return i ? bench_lap_ratio(&sweep->laps[i], &sweep->laps[i - 1]) : NAN;
 }
 
 // ---- rows ---------------------------------------------------------------------------------------
@@ -162,6 +137,7 @@ static void add_row(const struct sweep *sweep, size_t i)
     const struct dg_problem *p = &point->problem;
     const struct bench_peer *peer = bench_find_peer(&sweep->all->peers, p);
     const double floor = bench_gpu_floor_us(sweep->all, p);
+    const double us = bench_lap_us(&sweep->laps[i], BENCH_ROUNDS);
     char line[512];
     dg_problem_format(p, line, sizeof line);
     const struct cli_value values[NUM_COLUMNS] = {
@@ -171,12 +147,12 @@ static void add_row(const struct sweep *sweep, size_t i)
         [N] = CLI_NUMBER_VALUE((double)p->n),
         [K] = CLI_NUMBER_VALUE((double)p->k),
         [CHECK] = CLI_TEXT_VALUE(sweep->check.failure[0] ? "FAILED" : "ok"),
-        [US] = CLI_NUMBER_VALUE(point->us),
+        [US] = CLI_NUMBER_VALUE(us),
         [STEP] = CLI_NUMBER_VALUE(step_ratio(sweep, i)),
-        [TFLOPS] = CLI_NUMBER_VALUE(1e-6 * cli_operations(p) / point->us),
-        [GBS] = CLI_NUMBER_VALUE(1e-3 * cli_bytes(p) / point->us),
+        [TFLOPS] = CLI_NUMBER_VALUE(1e-6 * cli_operations(p) / us),
+        [GBS] = CLI_NUMBER_VALUE(1e-3 * cli_bytes(p) / us),
         [FLOOR_US] = CLI_NUMBER_VALUE(floor),
-        [FLOOR_SHARE] = CLI_NUMBER_VALUE(floor / point->us),
+        [FLOOR_SHARE] = CLI_NUMBER_VALUE(floor / us),
         [DEEPGEMM_US] = CLI_NUMBER_VALUE(peer ? peer->deepgemm_us : NAN),
         [KERNEL] = CLI_TEXT_VALUE(point->kernel),
     };
@@ -242,9 +218,10 @@ static int read_range(const struct bench *bench, struct range *range)
 static dg_status sweep_problem(struct sweep *sweep, struct cli_data *data)
 {
     const struct range *range = &sweep->range;
-    sweep->points =
-        calloc((size_t)((range->last - range->first) / range->step + 1), sizeof *sweep->points);
-    return sweep->points ? measure(sweep, data) : DG_OUT_OF_MEMORY;
+    const size_t most = (size_t)((range->last - range->first) / range->step + 1);
+    sweep->points = calloc(most, sizeof *sweep->points);
+    sweep->laps = calloc(most, sizeof *sweep->laps);
+    return sweep->points && sweep->laps ? measure(sweep, data) : DG_OUT_OF_MEMORY;
 }
 
 static int report(const struct sweep *sweep)

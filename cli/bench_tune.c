@@ -27,16 +27,16 @@ static const double least_gain = 1.01;
 struct candidate {
     char name[96];
     double predicted_us, us; // NAN: not measured
-    CUgraphExec graph;       // NULL: it could not be run
-    bool is_out;
+    bool is_out;             // could not be run, or was too slow to go on
 };
 
 struct trial {
     struct bench_entry entry;
     char device[96], line[512]; // as a table names them
     struct candidate list[MAX_CANDIDATES];
-    int count, choice, best; // places in the list
-    struct cli_check check;  // of the choice; of the best where that is right and another
+    struct bench_lap laps[MAX_CANDIDATES]; // of those that are not out
+    int count, choice, best;               // places in the list
+    struct cli_check check; // of the choice; of the best where that is right and another
 };
 
 struct tuning {
@@ -114,8 +114,9 @@ static dg_status record(struct trial *trial)
         if (trial->list[i].is_out)
             continue;
         DG_TRY(use_candidate(trial, i));
+        trial->laps[i].num_launches = trial->entry.num_launches;
         DG_TRY(cli_gpu_record(gpu, bench_entry_launch, &trial->entry, trial->entry.num_launches,
-                              &trial->list[i].graph));
+                              &trial->laps[i].graph));
     }
     return DG_OK;
 }
@@ -124,22 +125,12 @@ static dg_status record(struct trial *trial)
 
 static dg_status measure_stage(struct trial *trial, int rounds)
 {
-    const struct cli_gpu *gpu = &trial->entry.all->gpu;
-    double us[MAX_CANDIDATES][BENCH_ROUNDS];
-    for (int round = -1; round < rounds; round++) // the first one warms up
-        for (int i = 0; i < trial->count; i++) {
-            double time;
-            if (trial->list[i].is_out)
-                continue;
-            DG_TRY(cli_gpu_replay(gpu, trial->list[i].graph, &time));
-            if (round >= 0)
-                us[i][round] = time / trial->entry.num_launches;
-        }
+    DG_TRY(bench_laps_replay(&trial->entry.all->gpu, trial->laps, (size_t)trial->count, rounds));
     trial->best = trial->choice;
     for (int i = 0; i < trial->count; i++) {
         if (trial->list[i].is_out)
             continue;
-        trial->list[i].us = bench_median(us[i], (size_t)rounds);
+        trial->list[i].us = bench_lap_us(&trial->laps[i], rounds);
         if (trial->list[i].us < trial->list[trial->best].us)
             trial->best = i;
     }
@@ -152,7 +143,10 @@ static dg_status measure(struct trial *trial)
         DG_TRY(measure_stage(trial, stages[stage].rounds));
         const double most = trial->list[trial->best].us * stages[stage].share;
         for (int i = 0; i < trial->count && stage + 1 < NUM_STAGES; i++)
-            trial->list[i].is_out |= trial->list[i].us > most && i != trial->choice;
+            if (trial->list[i].us > most && i != trial->choice) {
+                trial->list[i].is_out = true;
+                bench_laps_free(&trial->entry.all->gpu, &trial->laps[i], 1);
+            }
     }
     return DG_OK;
 }
@@ -183,9 +177,7 @@ static dg_status try_all(struct trial *trial, struct bench_gpu *all, struct cli_
 
 static void trial_close(struct trial *trial)
 {
-    for (int i = 0; i < trial->count; i++)
-        if (trial->list[i].graph)
-            trial->entry.all->gpu.cuda->cuGraphExecDestroy(trial->list[i].graph);
+    bench_laps_free(&trial->entry.all->gpu, trial->laps, (size_t)trial->count);
     use_choice(trial);
     bench_entry_close(&trial->entry);
 }

@@ -7,7 +7,6 @@
 #include "bench_gpu.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 static const double check_products = 1e8;
 
@@ -15,20 +14,19 @@ struct runner {
     struct cli_data data;
     struct bench_entry entry;
     struct cli_check check;
-    CUgraphExec graph;
-    double rounds[BENCH_ROUNDS]; // us of a launch
 };
 
 struct turns {
     struct bench_gpu *all;
     struct runner *runners;
+    struct bench_lap *laps; // of the runners
     size_t count;
 };
 
 // ---- measuring ----------------------------------------------------------------------------------
 
 static dg_status open_runner(struct turns *turns, const struct dg_problem *problem,
-                             struct runner *runner)
+                             struct runner *runner, struct bench_lap *lap)
 {
     const struct bench *bench = turns->all->bench;
     struct bench_entry *entry = &runner->entry;
@@ -38,21 +36,9 @@ static dg_status open_runner(struct turns *turns, const struct dg_problem *probl
     DG_TRY(bench_entry_prepare(entry));
     DG_TRY(bench_entry_check(entry, bench_entry_launch, entry, &runner->data, check_products,
                              &runner->check));
-    return cli_gpu_record(&turns->all->gpu, bench_entry_launch, entry, entry->num_launches,
-                          &runner->graph);
-}
-
-static dg_status replay(struct turns *turns)
-{
-    for (int round = -1; round < BENCH_ROUNDS; round++) // the first one warms up
-        for (size_t i = 0; i < turns->count; i++) {
-            struct runner *runner = &turns->runners[i];
-            double us;
-            DG_TRY(cli_gpu_replay(&turns->all->gpu, runner->graph, &us));
-            if (round >= 0)
-                runner->rounds[round] = us / runner->entry.num_launches;
-        }
-    return DG_OK;
+    lap->num_launches = entry->num_launches;
+    return cli_gpu_record(&turns->all->gpu, bench_entry_launch, entry, lap->num_launches,
+                          &lap->graph);
 }
 
 static dg_status measure(struct turns *turns)
@@ -62,21 +48,21 @@ static dg_status measure(struct turns *turns)
         char line[512];
         dg_problem_format(&bench->problems[i], line, sizeof line);
         cli_progress_show(line, (double)i, (double)bench->num_problems);
-        DG_TRY(open_runner(turns, &bench->problems[i], &turns->runners[turns->count++]));
+        turns->count++;
+        DG_TRY(open_runner(turns, &bench->problems[i], &turns->runners[i], &turns->laps[i]));
     }
-    return replay(turns);
+    return bench_laps_replay(&turns->all->gpu, turns->laps, turns->count, BENCH_ROUNDS);
 }
 
 static void turns_close(struct turns *turns)
 {
+    bench_laps_free(&turns->all->gpu, turns->laps, turns->count);
     for (size_t i = 0; i < turns->count; i++) {
-        struct runner *runner = &turns->runners[i];
-        if (runner->graph)
-            turns->all->gpu.cuda->cuGraphExecDestroy(runner->graph);
-        bench_entry_close(&runner->entry);
-        cli_data_free(&runner->data);
+        bench_entry_close(&turns->runners[i].entry);
+        cli_data_free(&turns->runners[i].data);
     }
     free(turns->runners);
+    free(turns->laps);
 }
 
 // ---- rows ---------------------------------------------------------------------------------------
@@ -94,27 +80,13 @@ static const struct cli_column columns[NUM_COLUMNS] = {
     [RATE] = {"rate_to_first", "rate", 6, "%.3f"},
 };
 
-static double median_us(const struct runner *runner)
-{
-    double rounds[BENCH_ROUNDS]; // a median sorts them
-    memcpy(rounds, runner->rounds, sizeof rounds);
-    return bench_median(rounds, BENCH_ROUNDS);
-}
-
-// Of the time of a launch to that of the first problem.
-static double time_ratio(const struct turns *turns, const struct runner *runner)
-{
-    double ratios[BENCH_ROUNDS];
-    for (int round = 0; round < BENCH_ROUNDS; round++)
-        ratios[round] = runner->rounds[round] / turns->runners[0].rounds[round];
-    return bench_median(ratios, BENCH_ROUNDS);
-}
-
-static void add_row(const struct turns *turns, const struct runner *runner)
+static void add_row(const struct turns *turns, size_t i)
 {
     char line[512];
+    const struct runner *runner = &turns->runners[i];
     const struct dg_problem *p = &runner->data.problem;
-    const double us = median_us(runner), ratio = time_ratio(turns, runner);
+    const double us = bench_lap_us(&turns->laps[i], BENCH_ROUNDS);
+    const double ratio = bench_lap_ratio(&turns->laps[i], &turns->laps[0]);
     const double floor = bench_gpu_floor_us(turns->all, p), operations = cli_operations(p);
     dg_problem_format(p, line, sizeof line);
     const struct cli_value values[NUM_COLUMNS] = {
@@ -141,7 +113,7 @@ static int report(const struct turns *turns)
     struct bench *bench = turns->all->bench;
     bench_begin(bench, columns, NUM_COLUMNS);
     for (size_t i = 0; i < turns->count; i++)
-        add_row(turns, &turns->runners[i]);
+        add_row(turns, i);
     cli_table_end(&bench->table);
     if (bench->table.json)
         printf("}\n");
@@ -152,8 +124,9 @@ int bench_gpu_in_turn(struct bench_gpu *all)
 {
     struct bench *bench = all->bench;
     struct turns turns = {.all = all,
-                          .runners = calloc(bench->num_problems, sizeof *turns.runners)};
-    dg_status status = turns.runners ? measure(&turns) : DG_OUT_OF_MEMORY;
+                          .runners = calloc(bench->num_problems, sizeof *turns.runners),
+                          .laps = calloc(bench->num_problems, sizeof *turns.laps)};
+    dg_status status = turns.runners && turns.laps ? measure(&turns) : DG_OUT_OF_MEMORY;
     cli_progress_clear();
     const int result = status == DG_OK ? report(&turns) : cli_status_error(bench->command, status);
     turns_close(&turns);
