@@ -88,6 +88,12 @@ static bool fail(const char *line, const char *text)
     return false;
 }
 
+// `wrong`: what a check that was done has found.
+static bool judge(const char *line, bool is_done, const char *wrong)
+{
+    return is_done ? !wrong[0] || fail(line, wrong) : fail(line, dg_last_error());
+}
+
 // Runs the problem on the device and brings D back into `data`.
 static bool run(const struct dg_problem *problem, struct cli_data *data)
 {
@@ -117,8 +123,7 @@ static bool try_family(const struct family *family, uint64_t seed)
     const bool is_done =
         run(&problem, &data) && cli_check(&data, oracle, true, 1e9, &check) == DG_OK;
     cli_data_free(&data);
-    return is_done ? !check.failure[0] || fail(family->line, check.failure)
-                   : fail(family->line, dg_last_error());
+    return judge(family->line, is_done, check.failure);
 }
 
 static bool run_scores(struct cli_mqa_data *data)
@@ -145,8 +150,7 @@ static bool try_scores(const struct family *family, uint64_t seed)
         return fail(family->line, dg_last_error());
     const bool is_done = run_scores(&data) && cli_mqa_compare(&data, oracle, 1e9, &check) == DG_OK;
     cli_mqa_data_free(&data);
-    return is_done ? !check.failure[0] || fail(family->line, check.failure)
-                   : fail(family->line, dg_last_error());
+    return judge(family->line, is_done, check.failure);
 }
 
 static void test_one_problem_of_each_kind(void)
