@@ -17,8 +17,8 @@
 //     CTA         0   1   2   3   0   1   2   3
 //     units       0   1   2   3   5   6   7   4      whole tiles: 0, 2, 4, 6; small ones: 1, 3, 5, 7
 //
-// With places that stay, groups of a whole tile and a small one give whole tiles to even CTAs only.  The odd ones then run ahead, and the
-// weights that both need come from memory twice.
+// With places that stay, groups of a whole tile and a small one would give whole tiles to even CTAs only.  The odd ones
+// would run ahead, and the weights that both need come from memory twice.
 //
 // In a section units go down bands of args.band tiles of rows.  Idle sections, in which there is nothing to multiply,
 // are no units where D stays as it is or a warp beside the walk clears them (clear_rows).  Else they are dealt out by a
