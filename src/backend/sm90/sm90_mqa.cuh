@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// sm90_mqa.cuh - what the two MQA kernels share: products, weighted sums over heads, stores, minus infinity.
+// sm90_mqa.cuh - what the two MQA kernels share: queries, products, stores, minus infinity.
 //
 // A product has 64 positions as its rows and, as its columns, the heads of up to four queries, in the order
 // in which TMA lays q down:
@@ -17,6 +17,9 @@
 #endif
 #ifndef DG_PIECES
 #error "DG_PIECES: products that share the heads of a query: 1, 2 or 4"
+#endif
+#ifndef DG_LINEAR_ROWS
+#error "DG_LINEAR_ROWS: groups of eight columns of a product beside the heads: 0, or 1 (sm90_mqa_linear.cuh)"
 #endif
 #ifndef DG_LANES
 #error "DG_LANES: lanes that share a query: 1, 2 or 4"
@@ -48,17 +51,19 @@
 
 enum {
     THREADS = 128 * (DG_MATH_GROUPS + 1),
-    ACC = 4 * DG_HEAD_ROWS, // accumulators of a thread
+    ACC = 4 * (DG_HEAD_ROWS + DG_LINEAR_ROWS), // accumulators of a thread
     HEAD_ROWS = DG_HEAD_ROWS * DG_PIECES,
     QUERIES = 4 / DG_LANES, // of a product
     PIECE_BYTES = 8 * DG_HEAD_ROWS * DG_DEPTH,
-    Q_BYTES = DG_PIECES * PIECE_BYTES, // QUERIES queries
-    // Weights of one lane of the four: [HEAD_ROWS][2], those of the odd columns halved (add_scores); the
-    // four floats behind them keep the lanes in different banks
+    LINEAR_BYTES = 8 * DG_DEPTH, // a group of eight columns
+    HEADS_BYTES = DG_PIECES * PIECE_BYTES, // the heads of QUERIES queries
+    // Halved weights of one lane of the four: [HEAD_ROWS][2]; the four floats behind them keep the lanes in
+    // different banks
     LANE_WEIGHTS = 2 * HEAD_ROWS + 4,
     WEIGHT_BYTES = 4 * LANE_WEIGHTS * 4,
     LOGIT_BYTES = DG_LOGITS_BF16 ? 2 : 4,
-    FILL_WARPS = 2, // the last two of the CTA
+    FILL_BYTES = 2048,
+    FILL_COLUMNS = FILL_BYTES / LOGIT_BYTES,
 };
 
 // ---- instructions that only these kernels need; section numbers as in sm90_ptx.cuh ----
@@ -90,6 +95,13 @@ DG_DEVICE void dg_bulk_load(u32 smem, const void *global, u32 bytes, u32 barrier
 {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(smem),
                  "l"(global), "r"(bytes), "r"(barrier)
+                 : "memory");
+}
+
+// The other way round.
+DG_DEVICE void dg_bulk_store(void *global, u32 smem, u32 bytes)
+{
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(global), "r"(smem), "r"(bytes)
                  : "memory");
 }
 
@@ -161,7 +173,7 @@ DG_DEVICE float read_weight(const struct dg_sm90_mqa_args *args, int row, int he
                               : ((const float *)args->weights)[at];
 }
 
-// The weights of `count` queries from row `row` of the matrix on, by one warp; places that no head has keep
+// Half the weights of `count` queries from row `row` of the matrix on, by one warp; places that no head has keep
 // their zeros.
 DG_DEVICE void load_weights(u32 smem, const struct dg_sm90_mqa_args *args, int row, int count)
 {
@@ -181,8 +193,7 @@ DG_DEVICE void load_weights(u32 smem, const struct dg_sm90_mqa_args *args, int r
 #pragma unroll
         for (int i = 0; i < QUERIES; i++) {
             const u32 lane = i * DG_LANES + part / 2;
-            dg_st_shared(smem + (lane * LANE_WEIGHTS + index * 2 + part % 2) * 4,
-                         part % 2 ? 0.5f * weights[i] : weights[i]);
+            dg_st_shared(smem + (lane * LANE_WEIGHTS + index * 2 + part % 2) * 4, 0.5f * weights[i]);
         }
     }
 }
@@ -212,10 +223,10 @@ DG_DEVICE void start_product(float *acc, u32 keys, u32 queries)
     dg_wgmma_commit_group();
 }
 
-// sums[2 * row + b] += weight * relu(product).  Half of the relus are made by the unit for FP32 arithmetic
-// (x + |x| is 2 relu(x), exactly), half by the one for comparisons, which has half the rate: alone either
-// would be the bottleneck.  Both keep NaN.
-DG_DEVICE void add_scores(float *sums, const float *acc, const float *weights)
+// Adds half of weight * relu(product) to sums[2 * row], and all of it to sums[2 * row + 1]; `weights` are halves.
+// Half of the relus are made by the unit for FP32 arithmetic (x + |x| is 2 relu(x), exactly), half by the one for
+// comparisons, which has half the rate: alone either would be the bottleneck.  Both keep NaN.
+DG_DEVICE void add_relus(float *sums, const float *acc, const float *weights)
 {
 #pragma unroll
     for (int i = 0; i < DG_HEAD_ROWS; i++)
@@ -226,19 +237,6 @@ DG_DEVICE void add_scores(float *sums, const float *acc, const float *weights)
                 fmaf(dg_max_nan(acc[4 * i + 2 * row], 0.0f), weights[2 * i], sums[2 * row]);
             sums[2 * row + 1] = fmaf(odd + fabsf(odd), weights[2 * i + 1], sums[2 * row + 1]);
         }
-}
-
-// Adds the scores of a thread's two rows up over all lanes of the query.  The first lane is left with that of
-// the first row in scores[0], the second lane with that of the second row.
-DG_DEVICE void join_lanes(float *scores)
-{
-    if (DG_LANES > 1) {
-        const int is_second = threadIdx.x % 2;
-        const float sent = is_second ? scores[0] : scores[1];
-        scores[0] = (is_second ? scores[1] : scores[0]) + __shfl_xor_sync(~0u, sent, 1);
-    }
-    if (DG_LANES > 2)
-        scores[0] += __shfl_xor_sync(~0u, scores[0], 2);
 }
 
 // ---- stores ----
@@ -256,54 +254,60 @@ DG_DEVICE char *logits_row(const struct dg_sm90_mqa_args *args, int row)
     return (char *)args->logits + row * args->logits_row_stride * LOGIT_BYTES;
 }
 
-// Elements [from, to) of a row, by one warp: single ones up to 16-byte boundaries, 16 bytes between them.
-DG_DEVICE void fill_columns(char *row, int from, int to, u32 bits)
-{
-    const int lane = threadIdx.x % 32, per_chunk = 16 / LOGIT_BYTES;
-    const int head = (int)(-(u64)(row + (i64)from * LOGIT_BYTES) % 16 / LOGIT_BYTES);
-    const int middle = min(from + head, to), chunks = (to - middle) / per_chunk;
-    const u32 word = DG_LOGITS_BF16 ? bits >> 16 | (bits & 0xffff0000u) : bits;
-    if (from + lane < middle)
-        store_logit(row + (i64)(from + lane) * LOGIT_BYTES, __uint_as_float(bits));
-    uint4 *at = (uint4 *)(row + (i64)middle * LOGIT_BYTES);
-    for (int i = lane; i < chunks; i += 32)
-        at[i] = make_uint4(word, word, word, word);
-    const int tail = middle + chunks * per_chunk + lane;
-    if (tail < to)
-        store_logit(row + (i64)tail * LOGIT_BYTES, __uint_as_float(bits));
-}
-
 // The columns of a row that hold scores.
 struct columns {
     int begin, end;
 };
 DG_DEVICE struct columns columns_of(const struct dg_sm90_mqa_args *args, int row);
 
-// `bits` into all columns that hold no scores, by warp `warp` of `warps`: pieces of FILL_COLUMNS of a row,
-// 32 at a time, each lane finding out what is to do in one of them.
-DG_DEVICE void fill_rows(const struct dg_sm90_mqa_args *args, int warp, int warps, u32 bits,
-                         int whole_rows)
+// ---- columns without scores, by one warp ----
+//
+// A piece is FILL_COLUMNS columns of a row; each lane takes one and copies to it from FILL_BYTES of shared memory.
+
+DG_DEVICE void prepare_fill(u32 source, float value)
 {
-    enum { FILL_COLUMNS = 1024 };
-    const int per_row = (args->columns + FILL_COLUMNS - 1) / FILL_COLUMNS, lane = threadIdx.x % 32;
-    const i64 count = (i64)args->rows * per_row;
-    for (i64 first = (i64)warp * 32; first < count; first += (i64)warps * 32) {
-        const i64 piece = first + lane;
+    const float word = DG_LOGITS_BF16 ? __uint_as_float(dg_cvt_bf16x2(value, value)) : value;
+    for (u32 i = threadIdx.x % 32 * 4; i < FILL_BYTES; i += 32 * 4)
+        dg_st_shared(source + i, word);
+    dg_fence_proxy_async();
+    __syncwarp();
+}
+
+// Elements [from, to) of a row: single ones up to multiples of 16 bytes, a copy between them.
+DG_DEVICE void fill_columns(char *row, int from, int to, u32 source, float value)
+{
+    char *at = row + (i64)from * LOGIT_BYTES, *const end = row + (i64)to * LOGIT_BYTES;
+    for (; at < end && (u64)at % 16; at += LOGIT_BYTES)
+        store_logit(at, value);
+    const i64 bytes = at < end ? (end - at) & ~15 : 0;
+    if (bytes)
+        dg_bulk_store(at, source, (u32)bytes);
+    for (at += bytes; at < end; at += LOGIT_BYTES)
+        store_logit(at, value);
+}
+
+DG_DEVICE u32 count_pieces(const struct dg_sm90_mqa_args *args)
+{
+    return (u32)args->rows * (((u32)args->columns + FILL_COLUMNS - 1) / FILL_COLUMNS);
+}
+
+// `value` into those columns of 32 pieces from `first` on that hold no scores, or into all of them.  The copies are
+// complete, and the source free, after dg_bulk_wait_group_read(0).
+DG_DEVICE void fill_pieces(const struct dg_sm90_mqa_args *args, u32 first, u32 source, float value, int whole_rows)
+{
+    const u32 piece = first + threadIdx.x % 32, per_row = ((u32)args->columns + FILL_COLUMNS - 1) / FILL_COLUMNS;
+    if (piece < count_pieces(args)) {
         const int row = (int)(piece / per_row), begin = (int)(piece % per_row) * FILL_COLUMNS;
-        const int end =
-            piece < count ? min(args->columns - begin, (int)FILL_COLUMNS) + begin : begin;
+        const int end = min(args->columns - begin, (int)FILL_COLUMNS) + begin;
         struct columns scores = {begin, begin};
-        if (piece < count && !whole_rows)
+        if (!whole_rows)
             scores = columns_of(args, row);
         // An empty range may lie anywhere: [begin, begin) leaves the whole piece.
         const int left = scores.end > scores.begin ? max(min(scores.begin, end), begin) : begin;
         const int right = scores.end > scores.begin ? min(max(scores.end, left), end) : begin;
-        for (u32 todo = __ballot_sync(~0u, begin < left || right < end); todo; todo &= todo - 1) {
-            const int from = __ffs(todo) - 1;
-            char *at = logits_row(args, __shfl_sync(~0u, row, from));
-            fill_columns(at, __shfl_sync(~0u, begin, from), __shfl_sync(~0u, left, from), bits);
-            fill_columns(at, __shfl_sync(~0u, right, from), __shfl_sync(~0u, end, from), bits);
-        }
+        fill_columns(logits_row(args, row), begin, left, source, value);
+        fill_columns(logits_row(args, row), right, end, source, value);
+        dg_bulk_commit_group();
     }
 }
 

@@ -10,7 +10,8 @@ enum {
     MOST_STAGES = 24,
     MOST_PAGED_STAGES = 12,
     INFO_BYTES = 128,
-    SCAN_BYTES = 256
+    SCAN_BYTES = 256,
+    FILL_BYTES = 2048
 };
 
 // ---- which ------------------------------------------------------------------------------------------
@@ -81,6 +82,12 @@ int32_t dg_sm90_mqa_quads(const struct dg_sm90_mqa_kernel *k)
     return k->is_paged || k->pieces > 1 ? 1 : 2;
 }
 
+// Groups of columns of a product that are no heads.
+static int32_t linear_rows(const struct dg_sm90_mqa_kernel *k)
+{
+    return !k->is_paged && k->pieces == 2;
+}
+
 // Keys and scales.
 static int32_t stage_bytes(const struct dg_sm90_mqa_kernel *k)
 {
@@ -89,7 +96,7 @@ static int32_t stage_bytes(const struct dg_sm90_mqa_kernel *k)
 
 static int32_t unit_bytes(const struct dg_sm90_mqa_kernel *k)
 {
-    const int32_t queries = 8 * k->head_rows * k->pieces * k->depth;
+    const int32_t queries = 8 * (k->head_rows * k->pieces + 2 * linear_rows(k)) * k->depth;
     const int32_t weights = 4 * (2 * k->head_rows * k->pieces + 4) * 4;
     return dg_sm90_mqa_quads(k) * (queries + weights) + INFO_BYTES;
 }
@@ -107,8 +114,8 @@ int32_t dg_sm90_mqa_q_slots(const struct dg_sm90_mqa_kernel *k)
 static int32_t smem_bytes(const struct dg_sm90_mqa_kernel *k, int32_t stages)
 {
     const int32_t slots = dg_sm90_mqa_q_slots(k);
-    return stages * (stage_bytes(k) + 16) + slots * (unit_bytes(k) + 16) +
-           (k->is_paged ? 0 : SCAN_BYTES);
+    return stages * (stage_bytes(k) + 16) + slots * (unit_bytes(k) + 16) + FILL_BYTES +
+           (k->is_paged ? 0 : SCAN_BYTES + slots * 8);
 }
 
 int32_t dg_sm90_mqa_stages(const struct dg_sm90_mqa_kernel *k)
@@ -181,6 +188,7 @@ dg_status dg_sm90_mqa_describe(void *user, struct dg_jit_request *request)
     dg_jit_define(request, "DG_LANES", kernel->lanes);
     dg_jit_define(request, "DG_HEAD_ROWS", kernel->head_rows);
     dg_jit_define(request, "DG_PIECES", kernel->pieces);
+    dg_jit_define(request, "DG_LINEAR_ROWS", linear_rows(kernel));
     if (!kernel->is_paged)
         dg_jit_define(request, "DG_QUADS", dg_sm90_mqa_quads(kernel));
     dg_jit_define(request, "DG_LOGITS_BF16", kernel->logits_bf16);
@@ -191,7 +199,7 @@ dg_status dg_sm90_mqa_describe(void *user, struct dg_jit_request *request)
     dg_jit_define(request, "DG_LOAD_REGISTERS", groups == 3 ? 56 : 64);
     dg_jit_define(request, "DG_NUM_STAGES", dg_sm90_mqa_stages(kernel));
     dg_jit_define(request, "DG_Q_SLOTS", dg_sm90_mqa_q_slots(kernel));
-    emit_wgmma(&request->prologue, 8 * kernel->head_rows, kernel->depth);
+    emit_wgmma(&request->prologue, 8 * (kernel->head_rows + linear_rows(kernel)), kernel->depth);
     return DG_OK;
 }
 

@@ -7,18 +7,24 @@
 //
 //     key loader     waits empty[s]    a TMA box of keys, their scales              -> full[s]
 //     query loader   waits q_empty[u]  q by TMA, weights, the ranges of the unit    -> q_full[u]
-//     fill warps     minus infinity outside of all ranges
+//                    and, in between, minus infinity outside of all ranges
+//     two warps      wait  q_full[u]   weighted sums of q's heads                   -> q_summed[u]
 //     math groups    wait  full[s]     products, weighted sums, stores              -> empty[s]
 //
 // The math groups take turns at the stages: while one adds up, the tensor cores have the products of the
 // others.  A product has four queries.  Many heads take several products (pieces) for them; with few heads several
 // fours (quads) share a stage, which else would have to come from the L2 cache faster than an SM can take it.
 //
+// With 33 to 64 heads, two products, there are no relus: sm90_mqa_linear.cuh says how.
+//
 // Compile-time parameters: see sm90_mqa.cuh; DG_LANES is 1; and
 #ifndef DG_QUADS
 #error "DG_QUADS: fours of queries in a unit: 1 or 2"
 #endif
 #include "sm90_mqa.cuh"
+#if DG_LINEAR_ROWS
+#include "sm90_mqa_linear.cuh"
+#endif
 
 enum {
     STAGE_KEYS = 64,
@@ -33,6 +39,8 @@ enum {
     INFO_ROW,
     INFO_BYTES = 128,
     // Shared memory; a unit's queries and weights lie there quad by quad
+    HEADS_AT = DG_LINEAR_ROWS * LINEAR_BYTES, // in a quad's queries
+    Q_BYTES = HEADS_BYTES + 2 * HEADS_AT,
     UNIT_Q_BYTES = DG_QUADS * Q_BYTES,
     UNIT_WEIGHT_BYTES = DG_QUADS * WEIGHT_BYTES,
     Q_AT = DG_NUM_STAGES * STAGE_BYTES,
@@ -41,10 +49,12 @@ enum {
     INFO_AT = WEIGHTS_AT + DG_Q_SLOTS * UNIT_WEIGHT_BYTES,
     SCAN_AT = INFO_AT + DG_Q_SLOTS * INFO_BYTES,
     SCAN_BYTES = 256,
-    FULL_AT = SCAN_AT + SCAN_BYTES,
+    FILL_AT = SCAN_AT + SCAN_BYTES,
+    FULL_AT = FILL_AT + FILL_BYTES,
     EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
     Q_FULL_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     Q_EMPTY_AT = Q_FULL_AT + DG_Q_SLOTS * 8,
+    Q_SUMMED_AT = Q_EMPTY_AT + DG_Q_SLOTS * 8,
 };
 static_assert(DG_NUM_STAGES % DG_MATH_GROUPS == 0, "a group that skips a lap would mistake its parity");
 
@@ -206,21 +216,28 @@ DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm
     }
 }
 
-DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
-                          u32 smem, struct share share)
+// The last unit has no stages.  After each one some columns without scores are filled, and after the last one the rest.
+DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps, u32 smem,
+                          struct share share)
 {
     const int lane = threadIdx.x % 32;
+    const float minus_infinity = __uint_as_float(0xff800000u);
+    const u32 pieces = args->is_filled ? count_pieces(args) : 0;
+    u32 piece = blockIdx.x * 32;
     struct slot slot = {0, 0};
     struct work work;
+    if (pieces)
+        prepare_fill(smem + FILL_AT, minus_infinity);
     do {
         work = next_work(args, &share);
         const u32 full = smem + Q_FULL_AT + slot.index * 8, row = work.unit * UNIT_ROWS;
         const u32 info = smem + INFO_AT + slot.index * INFO_BYTES;
         dg_mbarrier_wait(smem + Q_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
         if (lane == 0 && work.stages) {
-            dg_mbarrier_expect_tx(full, UNIT_Q_BYTES);
+            dg_mbarrier_expect_tx(full, DG_QUADS * HEADS_BYTES);
             for (int quad = 0; quad < DG_QUADS; quad++)
-                load_queries(smem + Q_AT + slot.index * UNIT_Q_BYTES + quad * Q_BYTES, &maps->q, full, row + quad * 4);
+                load_queries(smem + Q_AT + slot.index * UNIT_Q_BYTES + quad * Q_BYTES + HEADS_AT, &maps->q, full,
+                             row + quad * 4);
         }
 #pragma unroll 1 // this warp has few registers
         for (int quad = 0; quad < DG_QUADS && work.stages; quad++)
@@ -237,7 +254,35 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
         }
         dg_mbarrier_arrive(full);
         next_slot(&slot, DG_Q_SLOTS);
+        do {
+            if (piece < pieces)
+                fill_pieces(args, piece, smem + FILL_AT, minus_infinity, 0);
+            piece += gridDim.x * 32;
+        } while (work.stages == 0 && piece < pieces);
     } while (work.stages);
+    dg_bulk_wait_group_read(0);
+}
+
+// ---- linear vectors: two warps ----
+
+// Every second query of each unit.
+DG_DEVICE void write_vectors(u32 smem, u32 first)
+{
+#if DG_LINEAR_ROWS
+    for (struct slot slot = {0, 0};; next_slot(&slot, DG_Q_SLOTS)) {
+        dg_mbarrier_wait(smem + Q_FULL_AT + slot.index * 8, slot.parity);
+        if (dg_ld_shared(smem + INFO_AT + slot.index * INFO_BYTES + INFO_STAGES * 4) == 0)
+            return;
+#pragma unroll 1
+        for (u32 row = first; row < UNIT_ROWS; row += 2)
+            write_linear(smem + Q_AT + slot.index * UNIT_Q_BYTES + row / 4 * Q_BYTES,
+                         smem + WEIGHTS_AT + slot.index * UNIT_WEIGHT_BYTES + row / 4 * WEIGHT_BYTES +
+                             row % 4 * (LANE_WEIGHTS * 4),
+                         row % 4);
+        dg_fence_proxy_async(); // wgmma reads what was written
+        dg_mbarrier_arrive(smem + Q_SUMMED_AT + slot.index * 8);
+    }
+#endif
 }
 
 // ---- math groups ----
@@ -261,15 +306,30 @@ DG_DEVICE struct query read_query(const struct dg_sm90_mqa_args *args, u32 info,
     return query;
 }
 
+// What the sums of even columns are to be multiplied by.
+#define EVEN_SCALE (DG_LINEAR_ROWS ? 1.0f : 2.0f)
+
 // Stores the scores of a stage and goes on to the group's next.
 DG_DEVICE void store_scores(const float *sums, struct query *query, const float *scales)
 {
     if (query->offset < query->length)
-        store_logit(query->at, (sums[0] + sums[1]) * scales[0]);
+        store_logit(query->at, fmaf(EVEN_SCALE, sums[0], sums[1]) * scales[0]);
     if (query->offset + 8 < query->length)
-        store_logit(query->at + 8 * LOGIT_BYTES, (sums[2] + sums[3]) * scales[1]);
+        store_logit(query->at + 8 * LOGIT_BYTES, fmaf(EVEN_SCALE, sums[2], sums[3]) * scales[1]);
     query->at += DG_MATH_GROUPS * STAGE_KEYS * LOGIT_BYTES;
     query->offset += DG_MATH_GROUPS * STAGE_KEYS;
+}
+
+// Adds the scores of a piece to the sums of a quad.
+DG_DEVICE void add_piece(float *sums, const float *acc, const float *weights, int piece, float linear_scale)
+{
+#if DG_LINEAR_ROWS
+    const int is_last = piece == DG_PIECES - 1;
+    add_parts(sums, is_last ? acc + 4 * DG_HEAD_ROWS : acc, is_last ? linear_scale * (1.0f / 256) : linear_scale);
+    add_heads(sums, is_last ? acc : acc + 4, weights);
+#else
+    add_relus(sums, acc, weights);
+#endif
 }
 
 // All heads of a stage's keys, for the four queries of each quad.
@@ -278,7 +338,7 @@ DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, u32 scale_at, struct 
                           float (*weights)[2 * DG_HEAD_ROWS], struct query *queries)
 {
     const u32 keys = smem + slot.index * STAGE_BYTES;
-    float scales[2];
+    float scales[2], linear_scale = 0;
     dg_mbarrier_wait(smem + FULL_AT + slot.index * 8, slot.parity);
 #pragma unroll
     for (int quad = 0; quad < DG_QUADS; quad++) {
@@ -287,19 +347,21 @@ DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, u32 scale_at, struct 
         for (int piece = 0; piece < DG_PIECES; piece++) {
             const int product = quad * DG_PIECES + piece;
             float acc[ACC];
-            start_product(acc, keys, q + product * PIECE_BYTES);
+            start_product(acc, keys, q + quad * Q_BYTES + piece * PIECE_BYTES + (piece ? HEADS_AT : 0));
             if (!KEPT_WEIGHTS)
                 read_weights(weights[0], weights_at + piece * (2 * DG_HEAD_ROWS * 4));
             if (product == 0)
                 for (int i = 0; i < 2; i++)
                     scales[i] = __uint_as_float(dg_ld_shared(scale_at + slot.index * SCALE_BYTES + i * 32));
+            if (DG_LINEAR_ROWS && product == 0)
+                linear_scale = __uint_as_float(dg_ld_shared(weights_at + 2 * HEAD_ROWS * 4));
             dg_wgmma_wait(acc);
             if (product == DG_QUADS * DG_PIECES - 1) {
                 __syncwarp(); // all lanes have their scales
                 if (threadIdx.x % 32 == 0)
                     dg_mbarrier_arrive(smem + EMPTY_AT + slot.index * 8);
             }
-            add_scores(sums, acc, weights[KEPT_WEIGHTS ? product : 0]);
+            add_piece(sums, acc, weights[KEPT_WEIGHTS ? product : 0], piece, linear_scale);
         }
         store_scores(sums, &queries[quad], scales);
     }
@@ -339,6 +401,8 @@ DG_DEVICE void work_all(const struct dg_sm90_mqa_args *args, u32 smem, u32 group
         const int stages = dg_ld_shared(smem + INFO_AT + unit.index * INFO_BYTES + INFO_STAGES * 4);
         if (stages == 0)
             return;
+        if (DG_LINEAR_ROWS)
+            dg_mbarrier_wait(smem + Q_SUMMED_AT + unit.index * 8, unit.parity);
         if (stage < stages)
             work_unit(args, smem, unit.index, stage, stages, &slot);
         stage = stage_in_next(stage, stages);
@@ -360,6 +424,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         dg_prefetch_tensormap(&maps.q);
         dg_prefetch_tensormap(&maps.kv);
     }
+    if (threadIdx.x == 0)
+        for (int i = 0; i < DG_Q_SLOTS; i++)
+            dg_mbarrier_init(smem + Q_SUMMED_AT + i * 8, 64);
     prepare_shared(smem + FULL_AT, smem + WEIGHTS_AT, DG_Q_SLOTS * UNIT_WEIGHT_BYTES);
     dg_griddepcontrol_wait();
     const struct share share = find_share(&args, shared);
@@ -369,9 +436,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             load_keys(&args, &maps, smem, share);
         else if (warp == 4 * DG_MATH_GROUPS + 1)
             load_units(&args, &maps, smem, share);
-        else if (args.is_filled)
-            fill_rows(&args, blockIdx.x * FILL_WARPS + warp % FILL_WARPS, gridDim.x * FILL_WARPS,
-                      0xff800000u, 0);
+        else
+            write_vectors(smem, warp % 2);
         dg_griddepcontrol_launch_dependents();
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);

@@ -34,9 +34,10 @@ enum {
     INFO_BYTES = 128,
     // Shared memory
     Q_AT = DG_NUM_STAGES * STAGE_BYTES,
-    WEIGHTS_AT = Q_AT + DG_Q_SLOTS * Q_BYTES,
+    WEIGHTS_AT = Q_AT + DG_Q_SLOTS * HEADS_BYTES,
     INFO_AT = WEIGHTS_AT + DG_Q_SLOTS * WEIGHT_BYTES,
-    FULL_AT = INFO_AT + DG_Q_SLOTS * INFO_BYTES,
+    FILL_AT = INFO_AT + DG_Q_SLOTS * INFO_BYTES,
+    FULL_AT = FILL_AT + FILL_BYTES,
     EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
     Q_FULL_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     Q_EMPTY_AT = Q_FULL_AT + DG_Q_SLOTS * 8,
@@ -197,8 +198,8 @@ DG_DEVICE void load_sequences(const struct dg_sm90_mqa_args *args,
         const int row = work.sequence * args->next_n + args->first_token;
         dg_mbarrier_wait(smem + Q_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
         if (lane == 0 && work.stages) {
-            dg_mbarrier_expect_tx(full, Q_BYTES);
-            load_queries(smem + Q_AT + slot.index * Q_BYTES, &maps->q, full, row);
+            dg_mbarrier_expect_tx(full, HEADS_BYTES);
+            load_queries(smem + Q_AT + slot.index * HEADS_BYTES, &maps->q, full, row);
         }
         if (work.stages)
             load_weights(smem + WEIGHTS_AT + slot.index * WEIGHT_BYTES, args, row, args->num_tokens);
@@ -240,10 +241,23 @@ DG_DEVICE struct query read_query(const struct dg_sm90_mqa_args *args, u32 info,
     return query;
 }
 
+// Adds the scores of a thread's two rows up over all lanes of the query.  The first lane is left with that of
+// the first row in scores[0], the second lane with that of the second row.
+DG_DEVICE void join_lanes(float *scores)
+{
+    if (DG_LANES > 1) {
+        const int is_second = threadIdx.x % 2;
+        const float sent = is_second ? scores[0] : scores[1];
+        scores[0] = (is_second ? scores[1] : scores[0]) + __shfl_xor_sync(~0u, sent, 1);
+    }
+    if (DG_LANES > 2)
+        scores[0] += __shfl_xor_sync(~0u, scores[0], 2);
+}
+
 // Stores the scores of a stage and goes on to the group's next.
 DG_DEVICE void store_scores(const float *sums, struct query *query, const float *scales)
 {
-    float scores[2] = {(sums[0] + sums[1]) * scales[0], (sums[2] + sums[3]) * scales[1]};
+    float scores[2] = {fmaf(2.0f, sums[0], sums[1]) * scales[0], fmaf(2.0f, sums[2], sums[3]) * scales[1]};
     join_lanes(scores);
     if (query->position < query->length)
         store_logit(query->at, scores[0]);
@@ -275,7 +289,7 @@ DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, u32 scale_at, struct 
             if (threadIdx.x % 32 == 0)
                 dg_mbarrier_arrive(smem + EMPTY_AT + slot.index * 8);
         }
-        add_scores(sums, acc, weights);
+        add_relus(sums, acc, weights);
     }
     store_scores(sums, query, scales);
 }
@@ -293,7 +307,7 @@ DG_DEVICE u32 scale_in_slot(const struct dg_sm90_mqa_args *args, u32 key)
 DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit_slot, int stage, int stages,
                          struct slot *slot)
 {
-    const u32 q = smem + Q_AT + unit_slot * Q_BYTES;
+    const u32 q = smem + Q_AT + unit_slot * HEADS_BYTES;
     const u32 weights_at = smem + WEIGHTS_AT + unit_slot * WEIGHT_BYTES + threadIdx.x % 4 * (LANE_WEIGHTS * 4);
     const u32 scale_at = scale_in_slot(args, threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4);
     float weights[2 * DG_HEAD_ROWS];
@@ -325,11 +339,15 @@ DG_DEVICE void work_all(const struct dg_sm90_mqa_args *args, u32 smem, u32 group
 
 // ---- the kernel ----
 
-DG_DEVICE void fill_all(const struct dg_sm90_mqa_args *args, int is_valid)
+DG_DEVICE void fill_all(const struct dg_sm90_mqa_args *args, u32 source, int is_valid)
 {
-    const u32 minus_infinity = 0xff800000u, nan = 0x7fffffffu;
-    if (args->is_filled || !is_valid)
-        fill_rows(args, blockIdx.x, gridDim.x, is_valid ? minus_infinity : nan, !is_valid);
+    const float value = __uint_as_float(is_valid ? 0xff800000u : 0x7fffffffu); // minus infinity, NaN
+    if (is_valid && !args->is_filled)
+        return;
+    prepare_fill(source, value);
+    for (u32 first = blockIdx.x * 32; first < count_pieces(args); first += gridDim.x * 32)
+        fill_pieces(args, first, source, value, !is_valid);
+    dg_bulk_wait_group_read(0);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
@@ -357,7 +375,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         else if (role == MOST_KEY_LOADERS && is_valid)
             load_sequences(&args, &maps, smem, share);
         else if (role == MOST_KEY_LOADERS + 1)
-            fill_all(&args, is_valid);
+            fill_all(&args, smem + FILL_AT, is_valid);
         dg_griddepcontrol_launch_dependents();
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
