@@ -54,6 +54,7 @@ enum {
     ACC = 4 * (DG_HEAD_ROWS + DG_LINEAR_ROWS), // accumulators of a thread
     HEAD_ROWS = DG_HEAD_ROWS * DG_PIECES,
     QUERIES = 4 / DG_LANES, // of a product
+    LANE_HEADS = (2 * DG_LANES * HEAD_ROWS + 31) / 32, // of a query, where the lanes of a warp divide them
     PIECE_BYTES = 8 * DG_HEAD_ROWS * DG_DEPTH,
     LINEAR_BYTES = 8 * DG_DEPTH, // a group of eight columns
     HEADS_BYTES = DG_PIECES * PIECE_BYTES, // the heads of QUERIES queries
@@ -173,15 +174,30 @@ DG_DEVICE float read_weight(const struct dg_sm90_mqa_args *args, int row, int he
                               : ((const float *)args->weights)[at];
 }
 
-// Half the weights of `count` queries from row `row` of the matrix on, by one warp; places that no head has keep
-// their zeros.
-DG_DEVICE void load_weights(u32 smem, const struct dg_sm90_mqa_args *args, int row, int count)
+// The weights of `count` queries from row `row` of the matrix on, on their way to shared memory in a warp's registers.
+struct weights {
+    float of[LANE_HEADS][QUERIES];
+};
+
+DG_DEVICE struct weights fetch_weights(const struct dg_sm90_mqa_args *args, int row, int count)
 {
-    for (int head = threadIdx.x % 32; head < args->heads; head += 32) {
-        float weights[QUERIES];
+    struct weights weights;
 #pragma unroll
-        for (int i = 0; i < QUERIES; i++)
-            weights[i] = i < count ? read_weight(args, row + i, head) : 0;
+    for (int i = 0; i < LANE_HEADS; i++)
+#pragma unroll
+        for (int j = 0; j < QUERIES; j++) {
+            const int head = i * 32 + threadIdx.x % 32;
+            weights.of[i][j] = head < args->heads && j < count ? read_weight(args, row + j, head) : 0;
+        }
+    return weights;
+}
+
+// Writes halves of them; places that no head has keep their zeros.
+DG_DEVICE void store_weights(u32 smem, const struct dg_sm90_mqa_args *args, const struct weights *weights)
+{
+#pragma unroll
+    for (int i = 0; i < LANE_HEADS; i++) {
+        const int head = i * 32 + threadIdx.x % 32;
         int part = 0, index = head;
         if (DG_LANES > 1) {
             part = head / args->head_step;
@@ -191,10 +207,10 @@ DG_DEVICE void load_weights(u32 smem, const struct dg_sm90_mqa_args *args, int r
             index = head - args->head_step;
         }
 #pragma unroll
-        for (int i = 0; i < QUERIES; i++) {
-            const u32 lane = i * DG_LANES + part / 2;
-            dg_st_shared(smem + (lane * LANE_WEIGHTS + index * 2 + part % 2) * 4, 0.5f * weights[i]);
-        }
+        for (int j = 0; j < QUERIES; j++)
+            if (head < args->heads)
+                dg_st_shared(smem + ((j * DG_LANES + part / 2) * LANE_WEIGHTS + index * 2 + part % 2) * 4,
+                             0.5f * weights->of[i][j]);
     }
 }
 

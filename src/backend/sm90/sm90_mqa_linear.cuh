@@ -25,11 +25,11 @@ static_assert(DG_PIECES == 2 && DG_LANES == 1, "the first product has two parts,
 
 enum {
     LINEAR_PARTS = 4,
-    STEPS = HEAD_ROWS / 4, // of eight heads
-    TILES = DG_DEPTH / 32, // of 32 values: two rows of a product for each four lanes
+    STEPS = HEAD_ROWS / 2, // of four heads
+    WORDS = DG_DEPTH / 32, // of four values, of an eighth of a head
 };
 
-// ---- instructions that only this needs: conversions (PTX ISA 9.7.9.22), mma (9.7.15.5) ----
+// ---- instructions that only this needs: conversions (PTX ISA 9.7.9.22) ----
 
 // Two E4M3 values, the one at the lower address first, as FP16.
 DG_DEVICE u32 dg_cvt_f16x2_e4m3x2(u32 packed)
@@ -37,13 +37,6 @@ DG_DEVICE u32 dg_cvt_f16x2_e4m3x2(u32 packed)
     u32 values;
     asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; cvt.rn.f16x2.e4m3x2 %0, low;}" : "=r"(values) : "r"(packed));
     return values;
-}
-
-DG_DEVICE u32 dg_cvt_f16x2_f32(float low, float high)
-{
-    u32 packed;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-    return packed;
 }
 
 // The FP16 number in the lower half.
@@ -64,15 +57,6 @@ DG_DEVICE u32 dg_cvt_e4m3x4_f32(const float *values)
     return packed;
 }
 
-// d += A * B for 16 x 16 and 16 x 8 values.  Lane 4g + j has of A rows g and g + 8 at k = 2j, 2j + 1 (a0, a1) and eight
-// further on (a2, a3); of B column g at the same k; of D rows g and g + 8 at columns 2j, 2j + 1.
-DG_DEVICE void dg_mma_f16(float *d, u32 a0, u32 a1, u32 a2, u32 a3, const u32 *b)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b[0]), "r"(b[1]));
-}
-
 // ---- the vectors: two warps ----
 
 // Byte `byte` of row `row` of eight: TMA has swizzled them.
@@ -83,11 +67,11 @@ DG_DEVICE u32 swizzled(u32 row, u32 byte)
 }
 
 // The exponent field of the largest of all lanes' values; 255 where one is not finite.
-DG_DEVICE u32 largest_exponent(const float *values, int count)
+DG_DEVICE u32 largest_exponent(const float *values)
 {
     float most = 0;
 #pragma unroll
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < 4; i++)
         most = dg_max_nan(most, fabsf(values[i]));
     return __reduce_max_sync(~0u, __float_as_uint(most)) >> 23;
 }
@@ -97,97 +81,87 @@ DG_DEVICE float power_of_two(u32 exponent)
     return __uint_as_float(exponent << 23);
 }
 
-// B of sum_heads' products: of the eight heads of a step at k = 2 * head + b.  A weight, scaled to at most 512, is the
-// sum of two FP16 numbers: columns 0, 1, 4, 5 have the first and the others the second, even ones at b = 0 and odd ones
-// at b = 1.  The exponent field of the scale.
-DG_DEVICE u32 spread_weights(u32 (*b)[2], u32 weights)
-{
-    const u32 lane = threadIdx.x % 32, is_second = lane / 8 % 2;
-    const u32 select = lane / 4 % 2 ? 0x1044 : 0x4410; // half of a word, and zero in the other half
-    float own[2 * STEPS];
-#pragma unroll
-    for (int i = 0; i < 2 * STEPS; i++)
-        own[i] = __uint_as_float(dg_ld_shared(weights + (4 * i + lane % 4) * 4));
-    const u32 scale = 262 - max(largest_exponent(own, 2 * STEPS), 9u);
-#pragma unroll
-    for (int i = 0; i < STEPS; i++) {
-        const float low = own[2 * i] * power_of_two(scale), high = own[2 * i + 1] * power_of_two(scale);
-        const u32 first = dg_cvt_f16x2_f32(low, high);
-        const u32 second = dg_cvt_f16x2_f32(low - dg_cvt_f32_f16(first), high - dg_cvt_f32_f16(first >> 16));
-        b[i][0] = __byte_perm(is_second ? second : first, 0, select);
-        b[i][1] = __byte_perm(is_second ? second : first, 0, select == 0x1044 ? 0x3244 : 0x4432);
-    }
-    return scale;
-}
-
-// TILES words at a multiple of as many.
+// WORDS words at a multiple of as many.
 DG_DEVICE void ld_shared_words(u32 *words, u32 at)
 {
     float four[4];
-    if (TILES == 4)
+    if (WORDS == 4)
         dg_ld_shared_v4(at, four);
 #pragma unroll
-    for (int i = 0; i < TILES; i++)
-        words[i] = TILES == 4 ? __float_as_uint(four[i]) : dg_ld_shared(at + i * 4);
+    for (int i = 0; i < WORDS; i++)
+        words[i] = WORDS == 4 ? __float_as_uint(four[i]) : dg_ld_shared(at + i * 4);
 }
 
-// Sums over a query's heads of weight times value.  Lane 4g + j gets values 4j ... 4j + 3 of the g-th eighth of the
-// vector (j < TILES).  A is pairs of neighbouring values, its rows, of the eight heads of a step.
-DG_DEVICE void sum_heads(float *sums, u32 heads, u32 query, const u32 (*b)[2])
+// Adds the values of two lanes up, of which each wants to have half, or all where `is_shared`.
+DG_DEVICE float exchange(float first, float second, int is_second, int is_shared, int distance)
 {
-    const u32 j = threadIdx.x % 4;
-    const u32 at = heads + j / 2 * LINEAR_BYTES + swizzled(2 * query + j % 2, threadIdx.x % 32 / 4 * (4 * TILES));
-    float tiles[TILES][4];
+    const float own = is_second && !is_shared ? second : first, other = is_second || is_shared ? first : second;
+    return own + __shfl_xor_sync(~0u, other, distance);
+}
+
+// Sums over a query's heads of weight times value.  A step reads four heads; lane 8r + g has the g-th eighth of the r-th
+// one, and in the end the sums of the eighth's word r % WORDS.
+DG_DEVICE void sum_heads(float *sums, u32 heads, u32 weights, u32 query)
+{
+    const u32 g = threadIdx.x % 8, r = threadIdx.x % 32 / 8;
+    const u32 at = heads + r / 2 * LINEAR_BYTES + swizzled(2 * query + r % 2, g * (4 * WORDS));
+    float words[4][4]; // WORDS of them
 #pragma unroll
-    for (int i = 0; i < TILES * 4; i++)
-        tiles[i / 4][i % 4] = 0;
-#pragma unroll
+    for (int i = 0; i < 16; i++)
+        words[i / 4][i % 4] = 0;
+#pragma unroll 4
     for (int step = 0; step < STEPS; step++) {
-        u32 near[TILES], far[TILES];
-        ld_shared_words(near, at + step * 4 * LINEAR_BYTES);
-        ld_shared_words(far, at + (step * 4 + 2) * LINEAR_BYTES);
+        const float weight = __uint_as_float(dg_ld_shared(weights + (4 * step + r) * 4));
+        u32 values[WORDS];
+        ld_shared_words(values, at + step * 2 * LINEAR_BYTES);
 #pragma unroll
-        for (int tile = 0; tile < TILES; tile++)
-            dg_mma_f16(tiles[tile], dg_cvt_f16x2_e4m3x2(near[tile]), dg_cvt_f16x2_e4m3x2(near[tile] >> 16),
-                       dg_cvt_f16x2_e4m3x2(far[tile]), dg_cvt_f16x2_e4m3x2(far[tile] >> 16), b[step]);
-    }
-    // Neighbours have the sums of the first and the second numbers of the same values; each keeps one of two tiles.
-    const u32 is_odd = j % 2 && TILES > 1, is_upper = j / 2 && TILES == 4;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const float even = is_upper ? tiles[2 % TILES][i] : tiles[0][i];
-        const float odd = is_upper ? tiles[TILES - 1][i] : tiles[1 % TILES][i];
-        sums[i] = (is_odd ? odd : even) + __shfl_xor_sync(~0u, is_odd || TILES == 1 ? even : odd, 1);
-    }
-}
-
-// The parts of a query's vector, and behind its weights what the product of the first one is to be multiplied by.
-// `q`: of the quad; `weights`: of the query.
-DG_DEVICE void write_linear(u32 q, u32 weights, u32 query)
-{
-    const u32 lane = threadIdx.x % 32, byte = lane / 4 * (4 * TILES) + lane % 4 * 4, nan = 0x7fffffffu;
-    u32 b[STEPS][2];
-    float sums[4];
-    const u32 scale = spread_weights(b, weights);
-    sum_heads(sums, q + LINEAR_BYTES, query, b);
-    const u32 exponent = max(largest_exponent(sums, 4), 8u);
-    if (lane == 0)
-        dg_st_shared(weights + 2 * HEAD_ROWS * 4,
-                     exponent == 255 ? __uint_as_float(nan) : power_of_two(exponent - 7) * power_of_two(254 - scale));
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        sums[i] *= power_of_two(261 - exponent); // the largest one is now 128 to 256
-#pragma unroll
-    for (int part = 0; part < LINEAR_PARTS; part++) {
-        const u32 packed = dg_cvt_e4m3x4_f32(sums);
-        if (lane % 4 < TILES)
-            dg_st_shared_u32(q + part / 2 * (LINEAR_BYTES + HEADS_BYTES) + swizzled(2 * query + part % 2, byte), packed);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const u32 pair = dg_cvt_f16x2_e4m3x2(packed >> i / 2 * 16);
-            sums[i] = (sums[i] - dg_cvt_f32_f16(pair >> i % 2 * 16)) * 16;
+        for (int i = 0; i < WORDS * 4; i++) {
+            const u32 pair = dg_cvt_f16x2_e4m3x2(values[i / 4] >> i % 4 / 2 * 16);
+            words[i / 4][i % 4] = fmaf(weight, dg_cvt_f32_f16(pair >> i % 2 * 16), words[i / 4][i % 4]);
         }
     }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float lower = exchange(words[0][i], words[1][i], r % 2, WORDS == 1, 8);
+        const float upper = exchange(words[2][i], words[3][i], r % 2, 0, 8);
+        sums[i] = exchange(lower, upper, r / 2, WORDS < 4, 16);
+    }
+}
+
+// The parts of the vectors of queries `first` and `first` + 1 of a quad, and behind the weights of each what the product
+// of its first part is to be multiplied by.
+DG_DEVICE void write_linear(u32 q, u32 weights, u32 first)
+{
+    const u32 lane = threadIdx.x % 32, byte = lane % 8 * (4 * WORDS) + lane / 8 * 4, nan = 0x7fffffffu;
+    float sums[2][4];
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        sum_heads(sums[i], q + LINEAR_BYTES, weights + (first + i) * (LANE_WEIGHTS * 4), first + i);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const u32 exponent = max(largest_exponent(sums[i]), 8u);
+        if (lane == 0)
+            dg_st_shared(weights + ((first + i) * LANE_WEIGHTS + 2 * HEAD_ROWS) * 4,
+                         exponent == 255 ? __uint_as_float(nan) : power_of_two(exponent - 7));
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            sums[i][j] *= power_of_two(261 - exponent); // the largest one is now 128 to 256
+    }
+#pragma unroll
+    for (int part = 0; part < LINEAR_PARTS; part++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const u32 packed = dg_cvt_e4m3x4_f32(sums[i]);
+            if (lane / 8 < WORDS)
+                dg_st_shared_u32(q + part / 2 * (LINEAR_BYTES + HEADS_BYTES) +
+                                     swizzled(2 * (first + i) + part % 2, byte),
+                                 packed);
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const u32 pair = dg_cvt_f16x2_e4m3x2(packed >> j / 2 * 16);
+                sums[i][j] = (sums[i][j] - dg_cvt_f32_f16(pair >> j % 2 * 16)) * 16;
+            }
+        }
 }
 
 // ---- the sum: math groups ----

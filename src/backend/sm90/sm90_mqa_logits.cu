@@ -232,6 +232,11 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
         work = next_work(args, &share);
         const u32 full = smem + Q_FULL_AT + slot.index * 8, row = work.unit * UNIT_ROWS;
         const u32 info = smem + INFO_AT + slot.index * INFO_BYTES;
+        struct weights weights[DG_QUADS];
+#pragma unroll
+        for (int quad = 0; quad < DG_QUADS; quad++) // they come while the slot may still be in use
+            weights[quad] = fetch_weights(args, row + quad * 4,
+                                          work.stages ? min(args->rows - (int)row - quad * 4, 4) : 0);
         dg_mbarrier_wait(smem + Q_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
         if (lane == 0 && work.stages) {
             dg_mbarrier_expect_tx(full, DG_QUADS * HEADS_BYTES);
@@ -239,10 +244,10 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
                 load_queries(smem + Q_AT + slot.index * UNIT_Q_BYTES + quad * Q_BYTES + HEADS_AT, &maps->q, full,
                              row + quad * 4);
         }
-#pragma unroll 1 // this warp has few registers
-        for (int quad = 0; quad < DG_QUADS && work.stages; quad++)
-            load_weights(smem + WEIGHTS_AT + slot.index * UNIT_WEIGHT_BYTES + quad * WEIGHT_BYTES, args, row + quad * 4,
-                         min(args->rows - (int)row - quad * 4, 4));
+#pragma unroll
+        for (int quad = 0; quad < DG_QUADS; quad++)
+            store_weights(smem + WEIGHTS_AT + slot.index * UNIT_WEIGHT_BYTES + quad * WEIGHT_BYTES, args,
+                          &weights[quad]);
         if (lane < UNIT_ROWS) {
             dg_st_shared_u32(info + lane * 4, work.range.begin);
             dg_st_shared_u32(info + (UNIT_ROWS + lane) * 4, max(work.range.end - work.range.begin, 0));
@@ -265,7 +270,7 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
 
 // ---- linear vectors: two warps ----
 
-// Every second query of each unit.
+// Two queries of each unit.
 DG_DEVICE void write_vectors(u32 smem, u32 first)
 {
 #if DG_LINEAR_ROWS
@@ -273,12 +278,7 @@ DG_DEVICE void write_vectors(u32 smem, u32 first)
         dg_mbarrier_wait(smem + Q_FULL_AT + slot.index * 8, slot.parity);
         if (dg_ld_shared(smem + INFO_AT + slot.index * INFO_BYTES + INFO_STAGES * 4) == 0)
             return;
-#pragma unroll 1
-        for (u32 row = first; row < UNIT_ROWS; row += 2)
-            write_linear(smem + Q_AT + slot.index * UNIT_Q_BYTES + row / 4 * Q_BYTES,
-                         smem + WEIGHTS_AT + slot.index * UNIT_WEIGHT_BYTES + row / 4 * WEIGHT_BYTES +
-                             row % 4 * (LANE_WEIGHTS * 4),
-                         row % 4);
+        write_linear(smem + Q_AT + slot.index * UNIT_Q_BYTES, smem + WEIGHTS_AT + slot.index * UNIT_WEIGHT_BYTES, first);
         dg_fence_proxy_async(); // wgmma reads what was written
         dg_mbarrier_arrive(smem + Q_SUMMED_AT + slot.index * 8);
     }
@@ -368,7 +368,7 @@ DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, u32 scale_at, struct 
 }
 
 // The group's stages of a unit, from its `stage`-th on.
-DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit_slot, int stage, int stages,
+DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit_slot, u32 unit_parity, int stage, int stages,
                          struct slot *slot)
 {
     const u32 q = smem + Q_AT + unit_slot * UNIT_Q_BYTES;
@@ -377,6 +377,8 @@ DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit
                          (threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4) * 4;
     float weights[KEPT][2 * DG_HEAD_ROWS];
     struct query queries[DG_QUADS];
+    if (DG_LINEAR_ROWS)
+        dg_mbarrier_wait(smem + Q_SUMMED_AT + unit_slot * 8, unit_parity);
 #pragma unroll
     for (int quad = 0; quad < DG_QUADS; quad++) {
         queries[quad] = read_query(args, smem + INFO_AT + unit_slot * INFO_BYTES, quad, stage);
@@ -394,19 +396,18 @@ DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit
 
 DG_DEVICE void work_all(const struct dg_sm90_mqa_args *args, u32 smem, u32 group)
 {
-    struct slot slot = {group, 0}, unit = {0, 0};
+    struct slot slot = {group, 0};
     int stage = group; // the group's next one, counted in the unit
-    for (;; next_slot(&unit, DG_Q_SLOTS)) {
-        dg_mbarrier_wait(smem + Q_FULL_AT + unit.index * 8, unit.parity);
-        const int stages = dg_ld_shared(smem + INFO_AT + unit.index * INFO_BYTES + INFO_STAGES * 4);
+    for (u32 unit = 0;; unit++) {
+        const u32 unit_slot = unit % DG_Q_SLOTS, parity = unit / DG_Q_SLOTS % 2;
+        dg_mbarrier_wait(smem + Q_FULL_AT + unit_slot * 8, parity);
+        const int stages = dg_ld_shared(smem + INFO_AT + unit_slot * INFO_BYTES + INFO_STAGES * 4);
         if (stages == 0)
             return;
-        if (DG_LINEAR_ROWS)
-            dg_mbarrier_wait(smem + Q_SUMMED_AT + unit.index * 8, unit.parity);
         if (stage < stages)
-            work_unit(args, smem, unit.index, stage, stages, &slot);
+            work_unit(args, smem, unit_slot, parity, stage, stages, &slot);
         stage = stage_in_next(stage, stages);
-        dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit.index * 8);
+        dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit_slot * 8);
     }
 }
 
@@ -437,7 +438,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         else if (warp == 4 * DG_MATH_GROUPS + 1)
             load_units(&args, &maps, smem, share);
         else
-            write_vectors(smem, warp % 2);
+            write_vectors(smem, warp % 2 * 2);
         dg_griddepcontrol_launch_dependents();
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);

@@ -201,8 +201,10 @@ DG_DEVICE void load_sequences(const struct dg_sm90_mqa_args *args,
             dg_mbarrier_expect_tx(full, HEADS_BYTES);
             load_queries(smem + Q_AT + slot.index * HEADS_BYTES, &maps->q, full, row);
         }
-        if (work.stages)
-            load_weights(smem + WEIGHTS_AT + slot.index * WEIGHT_BYTES, args, row, args->num_tokens);
+        if (work.stages) {
+            const struct weights weights = fetch_weights(args, row, args->num_tokens);
+            store_weights(smem + WEIGHTS_AT + slot.index * WEIGHT_BYTES, args, &weights);
+        }
         if (lane < 4)
             dg_st_shared_u32(info + lane * 4,
                              lane < args->num_tokens && work.stages
