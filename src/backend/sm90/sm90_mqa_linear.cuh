@@ -31,20 +31,16 @@ enum {
 
 // ---- instructions that only this needs: conversions (PTX ISA 9.7.9.22) ----
 
-// Two E4M3 values, the one at the lower address first, as FP16.
-DG_DEVICE u32 dg_cvt_f16x2_e4m3x2(u32 packed)
+// Four E4M3 values, the one at the lowest address first.  One piece of text, as ptxas then names the halves of words
+// instead of shifting them.
+DG_DEVICE void dg_cvt_f32_e4m3x4(float *values, u32 packed)
 {
-    u32 values;
-    asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; cvt.rn.f16x2.e4m3x2 %0, low;}" : "=r"(values) : "r"(packed));
-    return values;
-}
-
-// The FP16 number in the lower half.
-DG_DEVICE float dg_cvt_f32_f16(u32 value)
-{
-    float wide;
-    asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, low;}" : "=f"(wide) : "r"(value));
-    return wide;
+    asm("{.reg .b16 e, f, a, b, c, d; .reg .b32 low, high;"
+        " mov.b32 {e, f}, %4; cvt.rn.f16x2.e4m3x2 low, e; cvt.rn.f16x2.e4m3x2 high, f;"
+        " mov.b32 {a, b}, low; mov.b32 {c, d}, high;"
+        " cvt.f32.f16 %0, a; cvt.f32.f16 %1, b; cvt.f32.f16 %2, c; cvt.f32.f16 %3, d;}"
+        : "=f"(values[0]), "=f"(values[1]), "=f"(values[2]), "=f"(values[3])
+        : "r"(packed));
 }
 
 DG_DEVICE u32 dg_cvt_e4m3x4_f32(const float *values)
@@ -112,12 +108,15 @@ DG_DEVICE void sum_heads(float *sums, u32 heads, u32 weights, u32 query)
 #pragma unroll 4
     for (int step = 0; step < STEPS; step++) {
         const float weight = __uint_as_float(dg_ld_shared(weights + (4 * step + r) * 4));
-        u32 values[WORDS];
-        ld_shared_words(values, at + step * 2 * LINEAR_BYTES);
+        u32 packed[WORDS];
+        ld_shared_words(packed, at + step * 2 * LINEAR_BYTES);
 #pragma unroll
-        for (int i = 0; i < WORDS * 4; i++) {
-            const u32 pair = dg_cvt_f16x2_e4m3x2(values[i / 4] >> i % 4 / 2 * 16);
-            words[i / 4][i % 4] = fmaf(weight, dg_cvt_f32_f16(pair >> i % 2 * 16), words[i / 4][i % 4]);
+        for (int i = 0; i < WORDS; i++) {
+            float values[4];
+            dg_cvt_f32_e4m3x4(values, packed[i]);
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                words[i][j] = fmaf(weight, values[j], words[i][j]);
         }
     }
 #pragma unroll
@@ -152,15 +151,15 @@ DG_DEVICE void write_linear(u32 q, u32 weights, u32 first)
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             const u32 packed = dg_cvt_e4m3x4_f32(sums[i]);
+            float values[4];
+            dg_cvt_f32_e4m3x4(values, packed);
             if (lane / 8 < WORDS)
                 dg_st_shared_u32(q + part / 2 * (LINEAR_BYTES + HEADS_BYTES) +
                                      swizzled(2 * (first + i) + part % 2, byte),
                                  packed);
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const u32 pair = dg_cvt_f16x2_e4m3x2(packed >> j / 2 * 16);
-                sums[i][j] = (sums[i][j] - dg_cvt_f32_f16(pair >> j % 2 * 16)) * 16;
-            }
+            for (int j = 0; j < 4; j++)
+                sums[i][j] = (sums[i][j] - values[j]) * 16;
         }
 }
 
