@@ -276,18 +276,7 @@ struct columns {
 };
 DG_DEVICE struct columns columns_of(const struct dg_sm90_mqa_args *args, int row);
 
-// ---- columns without scores, by one warp ----
-//
-// A piece is FILL_COLUMNS columns of a row; each lane takes one and copies to it from FILL_BYTES of shared memory.
-
-DG_DEVICE void prepare_fill(u32 source, float value)
-{
-    const float word = DG_LOGITS_BF16 ? __uint_as_float(dg_cvt_bf16x2(value, value)) : value;
-    for (u32 i = threadIdx.x % 32 * 4; i < FILL_BYTES; i += 32 * 4)
-        dg_st_shared(source + i, word);
-    dg_fence_proxy_async();
-    __syncwarp();
-}
+// ---- columns without scores ----
 
 // Elements [from, to) of a row: single ones up to multiples of 16 bytes, a copy between them.
 DG_DEVICE void fill_columns(char *row, int from, int to, u32 source, float value)
@@ -302,17 +291,17 @@ DG_DEVICE void fill_columns(char *row, int from, int to, u32 source, float value
         store_logit(at, value);
 }
 
-DG_DEVICE u32 count_pieces(const struct dg_sm90_mqa_args *args)
+// `value` into all columns that hold no scores, or into all columns, by one warp of each CTA.  A piece is FILL_COLUMNS
+// columns of a row; each lane takes one and copies to it from FILL_BYTES of shared memory, `source`.
+DG_DEVICE void fill_rows(const struct dg_sm90_mqa_args *args, u32 source, float value, int whole_rows)
 {
-    return (u32)args->rows * (((u32)args->columns + FILL_COLUMNS - 1) / FILL_COLUMNS);
-}
-
-// `value` into those columns of 32 pieces from `first` on that hold no scores, or into all of them.  The copies are
-// complete, and the source free, after dg_bulk_wait_group_read(0).
-DG_DEVICE void fill_pieces(const struct dg_sm90_mqa_args *args, u32 first, u32 source, float value, int whole_rows)
-{
-    const u32 piece = first + threadIdx.x % 32, per_row = ((u32)args->columns + FILL_COLUMNS - 1) / FILL_COLUMNS;
-    if (piece < count_pieces(args)) {
+    const u32 lane = threadIdx.x % 32, per_row = ((u32)args->columns + FILL_COLUMNS - 1) / FILL_COLUMNS;
+    const float word = DG_LOGITS_BF16 ? __uint_as_float(dg_cvt_bf16x2(value, value)) : value;
+    for (u32 i = lane * 4; i < FILL_BYTES; i += 32 * 4)
+        dg_st_shared(source + i, word);
+    dg_fence_proxy_async();
+    __syncwarp();
+    for (u32 piece = blockIdx.x * 32 + lane; piece < (u32)args->rows * per_row; piece += gridDim.x * 32) {
         const int row = (int)(piece / per_row), begin = (int)(piece % per_row) * FILL_COLUMNS;
         const int end = min(args->columns - begin, (int)FILL_COLUMNS) + begin;
         struct columns scores = {begin, begin};
@@ -323,8 +312,9 @@ DG_DEVICE void fill_pieces(const struct dg_sm90_mqa_args *args, u32 first, u32 s
         const int right = scores.end > scores.begin ? min(max(scores.end, left), end) : begin;
         fill_columns(logits_row(args, row), begin, left, source, value);
         fill_columns(logits_row(args, row), right, end, source, value);
-        dg_bulk_commit_group();
     }
+    dg_bulk_commit_group();
+    dg_bulk_wait_group_read(0); // the source must outlive the copies
 }
 
 #endif

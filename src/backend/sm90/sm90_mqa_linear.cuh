@@ -6,7 +6,7 @@
 //     sum over h of w[h] relu(q[h] . k)  =  sum over h of w[h]/2 |q[h] . k|  +  (sum over h of w[h]/2 q[h]) . k
 //
 // where the absolute value is free, an operand's modifier, and the last bracket is one vector for each query.
-// Two warps make it and write it as four E4M3 vectors (parts), each 16 times finer than the one before, which are
+// A math group makes it and writes it as four E4M3 vectors (parts), each 16 times finer than the one before, which are
 // multiplied with the keys as if they were heads.  Together they have 17 bits, more than the tensor cores keep.
 //
 // The queries of a quad in shared memory, as columns of its two products:
@@ -53,7 +53,7 @@ DG_DEVICE u32 dg_cvt_e4m3x4_f32(const float *values)
     return packed;
 }
 
-// ---- the vectors: two warps ----
+// ---- the vectors ----
 
 // Byte `byte` of row `row` of eight: TMA has swizzled them.
 DG_DEVICE u32 swizzled(u32 row, u32 byte)
@@ -127,43 +127,33 @@ DG_DEVICE void sum_heads(float *sums, u32 heads, u32 weights, u32 query)
     }
 }
 
-// The parts of the vectors of queries `first` and `first` + 1 of a quad, and behind the weights of each what the product
-// of its first part is to be multiplied by.
-DG_DEVICE void write_linear(u32 q, u32 weights, u32 first)
+// The parts of a query's vector, and behind its weights what the product of the first one is to be multiplied by.
+// `q`: of the quad; `weights`: of the query.
+DG_DEVICE void write_linear(u32 q, u32 weights, u32 query)
 {
     const u32 lane = threadIdx.x % 32, byte = lane % 8 * (4 * WORDS) + lane / 8 * 4, nan = 0x7fffffffu;
-    float sums[2][4];
+    float sums[4];
+    sum_heads(sums, q + LINEAR_BYTES, weights, query);
+    const u32 exponent = max(largest_exponent(sums), 8u);
+    if (lane == 0)
+        dg_st_shared(weights + 2 * HEAD_ROWS * 4, exponent == 255 ? __uint_as_float(nan) : power_of_two(exponent - 7));
 #pragma unroll
-    for (int i = 0; i < 2; i++)
-        sum_heads(sums[i], q + LINEAR_BYTES, weights + (first + i) * (LANE_WEIGHTS * 4), first + i);
+    for (int i = 0; i < 4; i++)
+        sums[i] *= power_of_two(261 - exponent); // the largest one is now 128 to 256
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const u32 exponent = max(largest_exponent(sums[i]), 8u);
-        if (lane == 0)
-            dg_st_shared(weights + ((first + i) * LANE_WEIGHTS + 2 * HEAD_ROWS) * 4,
-                         exponent == 255 ? __uint_as_float(nan) : power_of_two(exponent - 7));
+    for (int part = 0; part < LINEAR_PARTS; part++) {
+        const u32 packed = dg_cvt_e4m3x4_f32(sums);
+        float values[4];
+        dg_cvt_f32_e4m3x4(values, packed);
+        if (lane / 8 < WORDS)
+            dg_st_shared_u32(q + part / 2 * (LINEAR_BYTES + HEADS_BYTES) + swizzled(2 * query + part % 2, byte), packed);
 #pragma unroll
-        for (int j = 0; j < 4; j++)
-            sums[i][j] *= power_of_two(261 - exponent); // the largest one is now 128 to 256
+        for (int i = 0; i < 4; i++)
+            sums[i] = (sums[i] - values[i]) * 16;
     }
-#pragma unroll
-    for (int part = 0; part < LINEAR_PARTS; part++)
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const u32 packed = dg_cvt_e4m3x4_f32(sums[i]);
-            float values[4];
-            dg_cvt_f32_e4m3x4(values, packed);
-            if (lane / 8 < WORDS)
-                dg_st_shared_u32(q + part / 2 * (LINEAR_BYTES + HEADS_BYTES) +
-                                     swizzled(2 * (first + i) + part % 2, byte),
-                                 packed);
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                sums[i][j] = (sums[i][j] - values[j]) * 16;
-        }
 }
 
-// ---- the sum: math groups ----
+// ---- the sum ----
 
 // sums[2 * row + b] += the heads' halved weights times the absolute values of their products.  NaN stays NaN.
 DG_DEVICE void add_heads(float *sums, const float *acc, const float *weights)

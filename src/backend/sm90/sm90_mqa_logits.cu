@@ -7,15 +7,16 @@
 //
 //     key loader     waits empty[s]    a TMA box of keys, their scales              -> full[s]
 //     query loader   waits q_empty[u]  q by TMA, weights, the ranges of the unit    -> q_full[u]
-//                    and, in between, minus infinity outside of all ranges
-//     two warps      wait  q_full[u]   weighted sums of q's heads                   -> q_summed[u]
+//     fill warp      minus infinity outside of all ranges
 //     math groups    wait  full[s]     products, weighted sums, stores              -> empty[s]
+//     one of them    waits q_full[u+1] the linear vectors of the next unit          -> q_summed[u+1]
 //
 // The math groups take turns at the stages: while one adds up, the tensor cores have the products of the
 // others.  A product has four queries.  Many heads take several products (pieces) for them; with few heads several
 // fours (quads) share a stage, which else would have to come from the L2 cache faster than an SM can take it.
 //
-// With 33 to 64 heads, two products, there are no relus: sm90_mqa_linear.cuh says how.
+// With 33 to 64 heads, two products, there are no relus: sm90_mqa_linear.cuh says how.  The groups take turns at making
+// the vectors for that, after two stages of the unit before, when the next one's queries are there and nobody waits yet.
 //
 // Compile-time parameters: see sm90_mqa.cuh; DG_LANES is 1; and
 #ifndef DG_QUADS
@@ -56,6 +57,7 @@ enum {
     Q_EMPTY_AT = Q_FULL_AT + DG_Q_SLOTS * 8,
     Q_SUMMED_AT = Q_EMPTY_AT + DG_Q_SLOTS * 8,
 };
+static_assert(DG_Q_SLOTS > 1 || !DG_LINEAR_ROWS, "a group waits for the next unit before it has left one");
 static_assert(DG_NUM_STAGES % DG_MATH_GROUPS == 0, "a group that skips a lap would mistake its parity");
 
 // ---- who does what ----
@@ -216,18 +218,13 @@ DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm
     }
 }
 
-// The last unit has no stages.  After each one some columns without scores are filled, and after the last one the rest.
-DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps, u32 smem,
-                          struct share share)
+// The last unit has no stages.
+DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
+                          u32 smem, struct share share)
 {
     const int lane = threadIdx.x % 32;
-    const float minus_infinity = __uint_as_float(0xff800000u);
-    const u32 pieces = args->is_filled ? count_pieces(args) : 0;
-    u32 piece = blockIdx.x * 32;
     struct slot slot = {0, 0};
     struct work work;
-    if (pieces)
-        prepare_fill(smem + FILL_AT, minus_infinity);
     do {
         work = next_work(args, &share);
         const u32 full = smem + Q_FULL_AT + slot.index * 8, row = work.unit * UNIT_ROWS;
@@ -259,30 +256,7 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
         }
         dg_mbarrier_arrive(full);
         next_slot(&slot, DG_Q_SLOTS);
-        do {
-            if (piece < pieces)
-                fill_pieces(args, piece, smem + FILL_AT, minus_infinity, 0);
-            piece += gridDim.x * 32;
-        } while (work.stages == 0 && piece < pieces);
     } while (work.stages);
-    dg_bulk_wait_group_read(0);
-}
-
-// ---- linear vectors: two warps ----
-
-// Two queries of each unit.
-DG_DEVICE void write_vectors(u32 smem, u32 first)
-{
-#if DG_LINEAR_ROWS
-    for (struct slot slot = {0, 0};; next_slot(&slot, DG_Q_SLOTS)) {
-        dg_mbarrier_wait(smem + Q_FULL_AT + slot.index * 8, slot.parity);
-        if (dg_ld_shared(smem + INFO_AT + slot.index * INFO_BYTES + INFO_STAGES * 4) == 0)
-            return;
-        write_linear(smem + Q_AT + slot.index * UNIT_Q_BYTES, smem + WEIGHTS_AT + slot.index * UNIT_WEIGHT_BYTES, first);
-        dg_fence_proxy_async(); // wgmma reads what was written
-        dg_mbarrier_arrive(smem + Q_SUMMED_AT + slot.index * 8);
-    }
-#endif
 }
 
 // ---- math groups ----
@@ -367,20 +341,44 @@ DG_DEVICE void work_stage(u32 smem, u32 q, u32 weights_at, u32 scale_at, struct 
     }
 }
 
-// The group's stages of a unit, from its `stage`-th on.
-DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit_slot, u32 unit_parity, int stage, int stages,
-                         struct slot *slot)
+// Waits for unit `unit`; how many stages it has.
+DG_DEVICE int enter_unit(u32 smem, u32 unit)
 {
+    const u32 slot = unit % DG_Q_SLOTS;
+    dg_mbarrier_wait(smem + Q_FULL_AT + slot * 8, unit / DG_Q_SLOTS % 2);
+    return dg_ld_shared(smem + INFO_AT + slot * INFO_BYTES + INFO_STAGES * 4);
+}
+
+// The linear vectors of a unit, one by each warp of a group.
+DG_DEVICE void write_vectors(u32 smem, u32 unit)
+{
+#if DG_LINEAR_ROWS
+    const u32 slot = unit % DG_Q_SLOTS, query = threadIdx.x / 32 % 4;
+    if (enter_unit(smem, unit) == 0)
+        return;
+    write_linear(smem + Q_AT + slot * UNIT_Q_BYTES,
+                 smem + WEIGHTS_AT + slot * UNIT_WEIGHT_BYTES + query * (LANE_WEIGHTS * 4), query);
+    dg_fence_proxy_async(); // wgmma reads what was written
+    dg_mbarrier_arrive(smem + Q_SUMMED_AT + slot * 8);
+#endif
+}
+
+// The group's stages of a unit, from its `stage`-th on.  `is_ahead`: it makes the next unit's vectors.
+DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit, int stage, int stages, struct slot *slot,
+                         int is_ahead)
+{
+    const u32 unit_slot = unit % DG_Q_SLOTS;
     const u32 q = smem + Q_AT + unit_slot * UNIT_Q_BYTES;
     const u32 weights_at = smem + WEIGHTS_AT + unit_slot * UNIT_WEIGHT_BYTES + threadIdx.x % 4 * (LANE_WEIGHTS * 4);
     const u32 scale_at = smem + SCALES_AT + scale_offset(args) +
                          (threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4) * 4;
+    const int ahead_at = min(stage + 2 * DG_MATH_GROUPS, stages); // it may have no stage at all
     float weights[KEPT][2 * DG_HEAD_ROWS];
     struct query queries[DG_QUADS];
-    if (DG_LINEAR_ROWS)
-        dg_mbarrier_wait(smem + Q_SUMMED_AT + unit_slot * 8, unit_parity);
+    if (DG_LINEAR_ROWS && stage < stages)
+        dg_mbarrier_wait(smem + Q_SUMMED_AT + unit_slot * 8, unit / DG_Q_SLOTS % 2);
 #pragma unroll
-    for (int quad = 0; quad < DG_QUADS; quad++) {
+    for (int quad = 0; quad < DG_QUADS && stage < stages; quad++) {
         queries[quad] = read_query(args, smem + INFO_AT + unit_slot * INFO_BYTES, quad, stage);
 #pragma unroll
         for (int piece = 0; KEPT_WEIGHTS && piece < DG_PIECES; piece++)
@@ -388,7 +386,13 @@ DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit
                          weights_at + quad * WEIGHT_BYTES + piece * (2 * DG_HEAD_ROWS * 4));
     }
 #pragma unroll 1
-    for (; stage < stages; stage += DG_MATH_GROUPS) {
+    for (;; stage += DG_MATH_GROUPS) {
+        if (is_ahead && stage >= ahead_at) {
+            write_vectors(smem, unit + 1);
+            is_ahead = 0;
+        }
+        if (stage >= stages)
+            break;
         work_stage(smem, q, weights_at, scale_at, *slot, weights, queries);
         skip_slots(slot, DG_MATH_GROUPS);
     }
@@ -398,16 +402,15 @@ DG_DEVICE void work_all(const struct dg_sm90_mqa_args *args, u32 smem, u32 group
 {
     struct slot slot = {group, 0};
     int stage = group; // the group's next one, counted in the unit
+    if (group == 0)
+        write_vectors(smem, 0);
     for (u32 unit = 0;; unit++) {
-        const u32 unit_slot = unit % DG_Q_SLOTS, parity = unit / DG_Q_SLOTS % 2;
-        dg_mbarrier_wait(smem + Q_FULL_AT + unit_slot * 8, parity);
-        const int stages = dg_ld_shared(smem + INFO_AT + unit_slot * INFO_BYTES + INFO_STAGES * 4);
+        const int stages = enter_unit(smem, unit);
         if (stages == 0)
             return;
-        if (stage < stages)
-            work_unit(args, smem, unit_slot, parity, stage, stages, &slot);
+        work_unit(args, smem, unit, stage, stages, &slot, DG_LINEAR_ROWS && (unit + 1) % DG_MATH_GROUPS == group);
         stage = stage_in_next(stage, stages);
-        dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit_slot * 8);
+        dg_mbarrier_arrive(smem + Q_EMPTY_AT + unit % DG_Q_SLOTS * 8);
     }
 }
 
@@ -427,7 +430,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     if (threadIdx.x == 0)
         for (int i = 0; i < DG_Q_SLOTS; i++)
-            dg_mbarrier_init(smem + Q_SUMMED_AT + i * 8, 64);
+            dg_mbarrier_init(smem + Q_SUMMED_AT + i * 8, 128);
     prepare_shared(smem + FULL_AT, smem + WEIGHTS_AT, DG_Q_SLOTS * UNIT_WEIGHT_BYTES);
     dg_griddepcontrol_wait();
     const struct share share = find_share(&args, shared);
@@ -437,8 +440,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             load_keys(&args, &maps, smem, share);
         else if (warp == 4 * DG_MATH_GROUPS + 1)
             load_units(&args, &maps, smem, share);
-        else
-            write_vectors(smem, warp % 2 * 2);
+        else if (warp == 4 * DG_MATH_GROUPS + 2 && args.is_filled)
+            fill_rows(&args, smem + FILL_AT, __uint_as_float(0xff800000u), 0);
         dg_griddepcontrol_launch_dependents();
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);

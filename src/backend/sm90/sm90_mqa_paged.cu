@@ -343,13 +343,9 @@ DG_DEVICE void work_all(const struct dg_sm90_mqa_args *args, u32 smem, u32 group
 
 DG_DEVICE void fill_all(const struct dg_sm90_mqa_args *args, u32 source, int is_valid)
 {
-    const float value = __uint_as_float(is_valid ? 0xff800000u : 0x7fffffffu); // minus infinity, NaN
-    if (is_valid && !args->is_filled)
-        return;
-    prepare_fill(source, value);
-    for (u32 first = blockIdx.x * 32; first < count_pieces(args); first += gridDim.x * 32)
-        fill_pieces(args, first, source, value, !is_valid);
-    dg_bulk_wait_group_read(0);
+    const u32 minus_infinity = 0xff800000u, nan = 0x7fffffffu;
+    if (args->is_filled || !is_valid)
+        fill_rows(args, source, __uint_as_float(is_valid ? minus_infinity : nan), !is_valid);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
