@@ -111,15 +111,34 @@ static inline float mqa_float(uint64_t *state, int low, int high)
     return ldexpf(fraction, (int)random_range(state, low, high));
 }
 
+// How the weights of a row differ from ordinary ones: by a power of two, all zero, one far above the others.
+static inline float mqa_odd_weight(float value, uint64_t style, int64_t head)
+{
+    switch (style) {
+    case 1:
+        return value * 0x1p90f;
+    case 2:
+        return value * 0x1p-90f;
+    case 3:
+        return 0;
+    case 4:
+        return head == 3 ? value * 0x1p40f : value;
+    default:
+        return value;
+    }
+}
+
 static inline void mqa_make_weights(struct random_mqa *r)
 {
     const int64_t stride = r->heads + r->weights_gap;
+    const bool are_odd = random_next(&r->state) % 4 == 0;
     random_allocate(&r->buffer[MQA_WEIGHTS], dg_type_bytes(r->weights_type), r->rows, r->heads,
                     stride, 1, 0);
-    for (int64_t i = 0; i < r->rows; i++)
+    for (int64_t i = 0; i < r->rows; i++) {
+        const uint64_t style = are_odd ? random_next(&r->state) % 6 : 0;
         for (int64_t h = 0; h < r->heads; h++) {
-            const float value =
-                mqa_float(&r->state, -5, 1) * (random_next(&r->state) % 4 ? 1.0f : -1.0f);
+            const float sign = random_next(&r->state) % 4 ? 1.0f : -1.0f;
+            const float value = mqa_odd_weight(mqa_float(&r->state, -5, 1) * sign, style, h);
             void *data = random_data(&r->buffer[MQA_WEIGHTS]);
             uint32_t bits;
             memcpy(&bits, &value, sizeof bits);
@@ -128,6 +147,7 @@ static inline void mqa_make_weights(struct random_mqa *r)
             else
                 ((float *)data)[i * stride + h] = value;
         }
+    }
 }
 
 // [starts, ends) of the plain form.

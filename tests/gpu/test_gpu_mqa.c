@@ -291,6 +291,62 @@ static void test_contexts_of_a_million_tokens(void)
     CHECK(right == tried, "%lld of %lld problems are right", (long long)right, (long long)tried);
 }
 
+// ---- weights that are not finite ----------------------------------------------------------------------
+
+// One weight of row `bad` changes: no score of that row stays finite, and all others keep their bits.
+static bool compare_rows(struct lane *lane, const struct random_mqa *r, const float *before,
+                         int64_t bad)
+{
+    for (int64_t i = 0; i < r->rows; i++) {
+        int64_t first, last, shift;
+        mqa_columns(r, i, &first, &last, &shift);
+        for (int64_t j = first; j < last; j++) {
+            const float logit = (float)mqa_logit(r, i, j);
+            if (i == bad ? isfinite(logit) : memcmp(&logit, &before[i * r->columns + j], 4) != 0)
+                return lane_fail(lane, "%s: logits[%lld][%lld] = %g", r->line, (long long)i,
+                                 (long long)j, logit);
+        }
+    }
+    return true;
+}
+
+static bool try_bad_weight(struct lane *lane, int64_t index)
+{
+    static const int heads[] = {16, 32, 64, 128};
+    struct random_mqa r;
+    struct mqa_on_device at;
+    const int64_t bad = index % 6;
+    lane->used = 0;
+    memset(&r, 0, sizeof r);
+    r.seed = r.state = (uint64_t)index * 2 + 1;
+    r.is_paged = index / 4 % 2 != 0;
+    r.heads = heads[index % 4], r.depth = 128, r.num_kv = r.columns = 300, r.rows = 6;
+    r.batch = 3, r.next_n = 2, r.page_size = 64, r.num_workers = 132;
+    r.weights_type = r.logits_type = DG_F32;
+    random_mqa_make(&r);
+    bool is_right = dg_context_set_num_sms(lane->context, 132) == DG_OK && mqa_put(lane, &r, &at) &&
+                    mqa_call(lane, &r, &at) && mqa_get(lane, &r, &at, MQA_LOGITS);
+    float *before = malloc(sizeof(float) * (size_t)(r.rows * r.columns));
+    for (int64_t i = 0; i < r.rows * r.columns && before; i++)
+        before[i] = (float)mqa_logit(&r, i / r.columns, i % r.columns);
+    ((float *)random_data(&r.buffer[MQA_WEIGHTS]))[bad * r.heads + index % r.heads] =
+        index / 8 % 2 ? NAN : INFINITY;
+    is_right = is_right && before &&
+               lane_copy_in(lane, at.memory[MQA_WEIGHTS], r.buffer[MQA_WEIGHTS].memory,
+                            RANDOM_PROBLEM_TOTAL(r.buffer[MQA_WEIGHTS])) &&
+               mqa_reset(lane, &r, &at) && mqa_call(lane, &r, &at) &&
+               mqa_get(lane, &r, &at, MQA_LOGITS) && compare_rows(lane, &r, before, bad);
+    free(before);
+    random_mqa_free(&r);
+    return is_right;
+}
+
+static void test_weights_that_are_not_finite(void)
+{
+    const int64_t tried = 16, right = crowd_run(try_bad_weight, tried, 1, NULL);
+    CHECK(right == tried, "%lld of %lld problems are right", (long long)right, (long long)tried);
+}
+
 // ---- schedules that do not fit ----------------------------------------------------------------------
 
 static void small(struct random_mqa *r, int is_paged, enum mqa_ranges ranges)
@@ -467,6 +523,7 @@ int main(int argc, char **argv)
     RUN(test_same_bits);
     RUN(test_graphs_whose_lengths_change);
     RUN(test_contexts_of_a_million_tokens);
+    RUN(test_weights_that_are_not_finite);
     RUN(test_foreign_schedules_give_nan);
     RUN(test_checks_name_what_is_wrong);
     RUN(test_nonsense_in_schedules_stays_inside);

@@ -37,7 +37,7 @@
 #error "DG_NUM_STAGES: slots of the ring of keys"
 #endif
 #ifndef DG_Q_SLOTS
-#error "DG_Q_SLOTS: slots for queries, 1 or 2"
+#error "DG_Q_SLOTS: slots for queries, 1 to 3"
 #endif
 #ifndef DG_ENTRY
 #error "DG_ENTRY: the kernel's name"

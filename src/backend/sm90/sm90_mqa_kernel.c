@@ -108,6 +108,8 @@ int32_t dg_sm90_mqa_math_groups(const struct dg_sm90_mqa_kernel *k)
 
 int32_t dg_sm90_mqa_q_slots(const struct dg_sm90_mqa_kernel *k)
 {
+    if (linear_rows(k)) // one in use, one for which vectors are made, one being loaded
+        return 3;
     return 2 * unit_bytes(k) > MOST_SMEM * 3 / 4 ? 1 : 2;
 }
 

@@ -16,7 +16,7 @@
 // fours (quads) share a stage, which else would have to come from the L2 cache faster than an SM can take it.
 //
 // With 33 to 64 heads, two products, there are no relus: sm90_mqa_linear.cuh says how.  The groups take turns at making
-// the vectors for that, after two stages of the unit before, when the next one's queries are there and nobody waits yet.
+// the vectors for that, after a stage of the unit before, when the next one's queries are there and nobody waits yet.
 //
 // Compile-time parameters: see sm90_mqa.cuh; DG_LANES is 1; and
 #ifndef DG_QUADS
@@ -372,7 +372,7 @@ DG_DEVICE void work_unit(const struct dg_sm90_mqa_args *args, u32 smem, u32 unit
     const u32 weights_at = smem + WEIGHTS_AT + unit_slot * UNIT_WEIGHT_BYTES + threadIdx.x % 4 * (LANE_WEIGHTS * 4);
     const u32 scale_at = smem + SCALES_AT + scale_offset(args) +
                          (threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4) * 4;
-    const int ahead_at = min(stage + 2 * DG_MATH_GROUPS, stages); // it may have no stage at all
+    const int ahead_at = min(stage + DG_MATH_GROUPS, stages); // it may have no stage at all
     float weights[KEPT][2 * DG_HEAD_ROWS];
     struct query queries[DG_QUADS];
     if (DG_LINEAR_ROWS && stage < stages)
@@ -427,10 +427,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (threadIdx.x == 0) {
         dg_prefetch_tensormap(&maps.q);
         dg_prefetch_tensormap(&maps.kv);
-    }
-    if (threadIdx.x == 0)
         for (int i = 0; i < DG_Q_SLOTS; i++)
             dg_mbarrier_init(smem + Q_SUMMED_AT + i * 8, 128);
+    }
     prepare_shared(smem + FULL_AT, smem + WEIGHTS_AT, DG_Q_SLOTS * UNIT_WEIGHT_BYTES);
     dg_griddepcontrol_wait();
     const struct share share = find_share(&args, shared);
