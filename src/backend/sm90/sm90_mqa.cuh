@@ -47,7 +47,7 @@
 #define DG_SM90_MQA_CUH
 
 #include "sm90_mqa_args.h"
-#include "sm90_ptx.cuh"
+#include "sm90_mqa_ptx.cuh"
 
 enum {
     THREADS = 128 * (DG_MATH_GROUPS + 1),
@@ -66,53 +66,6 @@ enum {
     FILL_BYTES = 2048,
     FILL_COLUMNS = FILL_BYTES / LOGIT_BYTES,
 };
-
-// ---- instructions that only these kernels need; section numbers as in sm90_ptx.cuh ----
-
-DG_DEVICE void dg_st_shared_u32(u32 address, u32 value)
-{
-    asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
-}
-
-// Announces bytes without arriving (9.7.13.15.11).
-DG_DEVICE void dg_mbarrier_expect_tx(u32 barrier, u32 bytes)
-{
-    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier),
-                 "r"(bytes)
-                 : "memory");
-}
-
-DG_DEVICE void dg_tma_load_4d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x, int y,
-                              int z, int w)
-{
-    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-                 " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(smem),
-                 "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
-                 : "memory");
-}
-
-// `bytes` from a multiple of 16 to one, both counted in 16 (9.7.9.25.4.1).
-DG_DEVICE void dg_bulk_load(u32 smem, const void *global, u32 bytes, u32 barrier)
-{
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(smem),
-                 "l"(global), "r"(bytes), "r"(barrier)
-                 : "memory");
-}
-
-// The other way round.
-DG_DEVICE void dg_bulk_store(void *global, u32 smem, u32 bytes)
-{
-    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(global), "r"(smem), "r"(bytes)
-                 : "memory");
-}
-
-// The larger of both; NaN when one is.
-DG_DEVICE float dg_max_nan(float a, float b)
-{
-    float larger;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
-    return larger;
-}
 
 // ---- rings ----
 

@@ -29,30 +29,6 @@ enum {
     WORDS = DG_DEPTH / 32, // of four values, of an eighth of a head
 };
 
-// ---- instructions that only this needs: conversions (PTX ISA 9.7.9.22) ----
-
-// Four E4M3 values, the one at the lowest address first.  One piece of text, as ptxas then names the halves of words
-// instead of shifting them.
-DG_DEVICE void dg_cvt_f32_e4m3x4(float *values, u32 packed)
-{
-    asm("{.reg .b16 e, f, a, b, c, d; .reg .b32 low, high;"
-        " mov.b32 {e, f}, %4; cvt.rn.f16x2.e4m3x2 low, e; cvt.rn.f16x2.e4m3x2 high, f;"
-        " mov.b32 {a, b}, low; mov.b32 {c, d}, high;"
-        " cvt.f32.f16 %0, a; cvt.f32.f16 %1, b; cvt.f32.f16 %2, c; cvt.f32.f16 %3, d;}"
-        : "=f"(values[0]), "=f"(values[1]), "=f"(values[2]), "=f"(values[3])
-        : "r"(packed));
-}
-
-DG_DEVICE u32 dg_cvt_e4m3x4_f32(const float *values)
-{
-    u32 packed;
-    asm("{.reg .b16 low, high;"
-        " cvt.rn.satfinite.e4m3x2.f32 low, %2, %1; cvt.rn.satfinite.e4m3x2.f32 high, %4, %3; mov.b32 %0, {low, high};}"
-        : "=r"(packed)
-        : "f"(values[0]), "f"(values[1]), "f"(values[2]), "f"(values[3]));
-    return packed;
-}
-
 // ---- the vectors ----
 
 // Byte `byte` of row `row` of eight: TMA has swizzled them.
