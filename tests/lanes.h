@@ -7,13 +7,14 @@
 //     blockIdx.x = 3;
 //     CHECK(lanes_run(64, body), "...");            // false: lanes of a warp went different ways
 //
-// A thread runs until it meets the others: in an exchange among the 32 lanes of its warp, all of which take part, or in
-// __syncthreads.  What device code needs beyond that (instructions, shared memory) the test provides.
+// A thread runs until it waits for others: in an exchange among the 32 lanes of its warp, all of which take part, in
+// __syncthreads, or at a barrier (lanes_async.h).  What device code needs beyond that the test provides.
 #ifndef DG_TESTS_LANES_H
 #define DG_TESTS_LANES_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <ucontext.h>
 
 enum { LANES_MOST = 512, LANES_STACK_BYTES = 32 << 10 };
@@ -30,6 +31,7 @@ static struct {
     void (*body)(void);
     int running, waiting; // waiting: in __syncthreads
     int meetings;         // that have come about
+    i64 progress;         // counts what others may wait for
     int exchanges[LANES_MOST];
     i64 values[2][LANES_MOST]; // of a warp's exchange under way, and of the one before it
 } lanes;
@@ -43,14 +45,16 @@ static inline void lanes_begin(void)
 {
     lanes.body();
     lanes.running--;
+    lanes.progress++;
     for (;;)
         lanes_yield(); // of warps that end later, others may still be running
 }
 
-// All threads in turn, each up to where it next meets others.
+// All threads in turn, each up to where it next waits, until they have ended or none gets any further.
 static inline bool lanes_run(int count, void (*body)(void))
 {
     bool is_right = true;
+    i64 before = -1;
     lanes.body = body;
     lanes.running = count;
     lanes.waiting = lanes.meetings = 0;
@@ -61,11 +65,13 @@ static inline bool lanes_run(int count, void (*body)(void))
         makecontext(&lanes.threads[i], lanes_begin, 0);
         lanes.exchanges[i] = 0;
     }
-    while (lanes.running > 0 && lanes.running % 32 == 0) // whole warps: lanes end together
+    while (lanes.running > 0 && lanes.progress != before) {
+        before = lanes.progress;
         for (int i = 0; i < count; i++) {
             threadIdx.x = (unsigned)i;
             swapcontext(&lanes.outside, &lanes.threads[i]);
         }
+    }
     for (int i = 0; i < count; i++)
         is_right = is_right && lanes.exchanges[i] == lanes.exchanges[i & ~31];
     return is_right && lanes.running == 0;
@@ -74,16 +80,21 @@ static inline bool lanes_run(int count, void (*body)(void))
 // Gives `value` to the lanes of the warp, waits until all have given theirs, and returns those.
 static inline const i64 *lanes_exchange(i64 value)
 {
-    const unsigned thread = threadIdx.x;
-    i64 *round = lanes.values[lanes.exchanges[thread]++ % 2];
+    const unsigned thread = threadIdx.x, first = thread & ~31u;
+    const int turn = ++lanes.exchanges[thread];
+    i64 *round = lanes.values[turn % 2];
     round[thread] = value;
-    lanes_yield();
-    return round + (thread & ~31u);
+    lanes.progress++;
+    for (unsigned lane = 0; lane < 32; lane++)
+        while (lanes.exchanges[first + lane] < turn)
+            lanes_yield();
+    return round + first;
 }
 
 static inline void __syncthreads(void)
 {
     const int meeting = lanes.meetings;
+    lanes.progress++;
     if (++lanes.waiting == lanes.running)
         lanes.waiting = 0, lanes.meetings++;
     do
@@ -128,6 +139,35 @@ static inline int __reduce_min_sync(u32 mask, int value)
     for (int i = 1; i < 32; i++)
         least = min(least, all[i]);
     return (int)least;
+}
+
+static inline int __reduce_max_sync(u32 mask, int value)
+{
+    const i64 *all = lanes_exchange(value);
+    i64 most = all[0];
+    for (int i = 1; i < 32; i++)
+        most = max(most, all[i]);
+    return (int)most;
+}
+
+static inline u32 __float_as_uint(float value)
+{
+    u32 bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float __uint_as_float(u32 bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline float __shfl_xor_sync(u32 mask, float value, int distance)
+{
+    const i64 *all = lanes_exchange(__float_as_uint(value));
+    return __uint_as_float((u32)all[(threadIdx.x ^ (unsigned)distance) % 32]);
 }
 
 static inline int __ffs(u32 bits)

@@ -62,6 +62,23 @@ static inline void dg_st_shared_word(u32 address, u32 word)
     memcpy(lanes_shared + address, &word, sizeof word);
 }
 
+static inline u32 dg_ld_shared(u32 address)
+{
+    u32 word;
+    memcpy(&word, lanes_shared + address, sizeof word);
+    return word;
+}
+
+static inline void dg_ld_shared_v4(u32 address, float *values)
+{
+    memcpy(values, lanes_shared + address, 16);
+}
+
+static inline void dg_st_shared(u32 address, float value)
+{
+    memcpy(lanes_shared + address, &value, sizeof value);
+}
+
 static inline int __popc(u32 bits)
 {
     return __builtin_popcount(bits);

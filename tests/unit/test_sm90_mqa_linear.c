@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // test_sm90_mqa_linear.c - the vectors that take the place of relus in plain MQA logits (sm90_mqa_linear.cuh), made here
-// with the lanes of the device code as coroutines (lanes.h): four E4M3 vectors against sums in double, at
+// with the lanes of the device code as coroutines (lanes_async.h): four E4M3 vectors against sums in double, at
 // the places where the products read them.  For one depth; others include this file.
 #ifndef DG_DEPTH
 #define DG_DEPTH 128
@@ -9,11 +9,11 @@
 #include "../random_problem.h"
 
 #include <assert.h>
-#include <math.h>
 
-#include "../lanes_kernels.h"
+#define LANES_COLUMNS 136
+#include "../lanes_async.h"
 
-#define DG_SM90_MQA_PTX_CUH // what is needed of its instructions follows
+#define DG_SM90_MQA_PTX_CUH // its instructions are in lanes_async.h
 #define DG_HEAD_ROWS 16
 #define DG_PIECES 2
 #define DG_LINEAR_ROWS 1
@@ -26,138 +26,6 @@
 #define DG_Q_SLOTS 3
 #define DG_ENTRY unused
 #pragma GCC diagnostic ignored "-Wunused-function"
-
-// ---- instructions -----------------------------------------------------------------------------------
-
-static u32 dg_ld_shared(u32 address)
-{
-    u32 word;
-    memcpy(&word, lanes_shared + address, sizeof word);
-    return word;
-}
-
-static void dg_ld_shared_v4(u32 address, float *values)
-{
-    memcpy(values, lanes_shared + address, 16);
-}
-
-static void dg_st_shared_u32(u32 address, u32 word)
-{
-    dg_st_shared_word(address, word);
-}
-
-static void dg_st_shared(u32 address, float value)
-{
-    memcpy(lanes_shared + address, &value, sizeof value);
-}
-
-static u32 __float_as_uint(float value)
-{
-    u32 bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static float __uint_as_float(u32 bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static float dg_max_nan(float a, float b)
-{
-    return isnan(a) || isnan(b) ? NAN : fmaxf(a, b);
-}
-
-static float __shfl_xor_sync(u32 mask, float value, int distance)
-{
-    return __uint_as_float(
-        (u32)lanes_exchange(__float_as_uint(value))[(threadIdx.x ^ (u32)distance) % 32]);
-}
-
-static u32 __reduce_max_sync(u32 mask, u32 value)
-{
-    const i64 *all = lanes_exchange(value);
-    i64 most = all[0];
-    for (int i = 1; i < 32; i++)
-        most = max(most, all[i]);
-    return (u32)most;
-}
-
-static void dg_cvt_f32_e4m3x4(float *values, u32 packed)
-{
-    for (int i = 0; i < 4; i++)
-        values[i] = (float)random_value((uint8_t)(packed >> 8 * i));
-}
-
-// The nearest of all codes, the even one of two; what is too large becomes 448.
-static u32 nearest_code(float value)
-{
-    u32 best = 0x7f;
-    for (u32 code = 0; code < 0x7f && !isnan(value); code++) {
-        const double distance = fabs(random_value((uint8_t)code) - fabs((double)value));
-        const double least = fabs(random_value((uint8_t)best) - fabs((double)value));
-        if (best == 0x7f || distance < least || (distance == least && code % 2 == 0))
-            best = code;
-    }
-    return best | (signbit(value) ? 0x80 : 0);
-}
-
-static u32 dg_cvt_e4m3x4_f32(const float *values)
-{
-    u32 packed = 0;
-    for (int i = 0; i < 4; i++)
-        packed |= nearest_code(values[i]) << 8 * i;
-    return packed;
-}
-
-// For parts of the headers that this test does not run.
-static void dg_mbarrier_init(u32 barrier, int count)
-{
-}
-
-static void dg_fence_mbarrier_init(void)
-{
-}
-
-static void dg_fence_proxy_async(void)
-{
-}
-
-static void dg_bulk_commit_group(void)
-{
-}
-
-static void dg_bulk_wait_group_read(int pending)
-{
-}
-
-static void dg_bulk_store(void *global, u32 smem, u32 bytes)
-{
-}
-
-static void dg_tma_load_4d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x, int y,
-                           int z, int w)
-{
-}
-
-static void dg_wgmma(float *d, u32 a, u32 b, int accumulate)
-{
-}
-
-static void dg_wgmma_fence(void)
-{
-}
-
-static void dg_wgmma_commit_group(void)
-{
-}
-
-static u32 dg_cvt_bf16x2(float low, float high)
-{
-    return 0;
-}
 
 #include "backend/sm90/sm90_mqa_linear.cuh"
 
@@ -280,6 +148,8 @@ static bool check_rest(void)
 static void test_parts_add_up_to_the_weighted_sum(void)
 {
     const int count = harness_scaled(40);
+    for (int i = 0; i < 256; i++)
+        lanes_e4m3[i] = (float)random_value((uint8_t)i);
     for (int seed = 1; seed <= count; seed++) {
         state = (uint64_t)seed * 2 + 1;
         make_quad();

@@ -349,7 +349,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
              const __grid_constant__ struct dg_sm90_group_args groups,
              const __grid_constant__ struct dg_sm90_group_maps maps)
 {
-    extern __shared__ __align__(1024) char shared[];
+    DG_DYNAMIC_SHARED(shared);
     const u32 smem = dg_smem_address(shared);
     const u32 warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
 

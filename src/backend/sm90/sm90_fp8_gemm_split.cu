@@ -336,7 +336,7 @@ DG_DEVICE void init_barriers(u32 smem, int rank, int rows)
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     DG_ENTRY(const __grid_constant__ struct dg_sm90_gemm_args args, const __grid_constant__ struct dg_sm90_maps maps)
 {
-    extern __shared__ __align__(1024) char shared[];
+    DG_DYNAMIC_SHARED(shared);
     const u32 smem = dg_smem_address(shared);
     const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), rank = blockIdx.x % DG_SPLIT;
     const struct work work = find_work(&args);

@@ -122,7 +122,7 @@ DG_DEVICE void write_linear(u32 q, u32 weights, u32 query)
         float values[4];
         dg_cvt_f32_e4m3x4(values, packed);
         if (lane / 8 < WORDS)
-            dg_st_shared_u32(q + part / 2 * (LINEAR_BYTES + HEADS_BYTES) + swizzled(2 * query + part % 2, byte), packed);
+            dg_st_shared_word(q + part / 2 * (LINEAR_BYTES + HEADS_BYTES) + swizzled(2 * query + part % 2, byte), packed);
 #pragma unroll
         for (int i = 0; i < 4; i++)
             sums[i] = (sums[i] - values[i]) * 16;

@@ -246,13 +246,13 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
             store_weights(smem + WEIGHTS_AT + slot.index * UNIT_WEIGHT_BYTES + quad * WEIGHT_BYTES, args,
                           &weights[quad]);
         if (lane < UNIT_ROWS) {
-            dg_st_shared_u32(info + lane * 4, work.range.begin);
-            dg_st_shared_u32(info + (UNIT_ROWS + lane) * 4, max(work.range.end - work.range.begin, 0));
+            dg_st_shared_word(info + lane * 4, work.range.begin);
+            dg_st_shared_word(info + (UNIT_ROWS + lane) * 4, max(work.range.end - work.range.begin, 0));
         }
         if (lane == 0) {
-            dg_st_shared_u32(info + INFO_FIRST * 4, work.first);
-            dg_st_shared_u32(info + INFO_STAGES * 4, work.stages);
-            dg_st_shared_u32(info + INFO_ROW * 4, row);
+            dg_st_shared_word(info + INFO_FIRST * 4, work.first);
+            dg_st_shared_word(info + INFO_STAGES * 4, work.stages);
+            dg_st_shared_word(info + INFO_ROW * 4, row);
         }
         dg_mbarrier_arrive(full);
         next_slot(&slot, DG_Q_SLOTS);
@@ -420,7 +420,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     DG_ENTRY(const __grid_constant__ struct dg_sm90_mqa_args args,
              const __grid_constant__ struct dg_sm90_mqa_maps maps)
 {
-    extern __shared__ __align__(1024) char shared[];
+    DG_DYNAMIC_SHARED(shared);
     const u32 smem = dg_smem_address(shared);
     const u32 warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
 

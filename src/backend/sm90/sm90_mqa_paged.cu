@@ -206,14 +206,14 @@ DG_DEVICE void load_sequences(const struct dg_sm90_mqa_args *args,
             store_weights(smem + WEIGHTS_AT + slot.index * WEIGHT_BYTES, args, &weights);
         }
         if (lane < 4)
-            dg_st_shared_u32(info + lane * 4,
+            dg_st_shared_word(info + lane * 4,
                              lane < args->num_tokens && work.stages
                                  ? length_of(args, work.sequence, args->first_token + lane)
                                  : 0);
         if (lane == 0) {
-            dg_st_shared_u32(info + INFO_FIRST * 4, work.first * STAGE_KEYS);
-            dg_st_shared_u32(info + INFO_STAGES * 4, work.stages);
-            dg_st_shared_u32(info + INFO_ROW * 4, row);
+            dg_st_shared_word(info + INFO_FIRST * 4, work.first * STAGE_KEYS);
+            dg_st_shared_word(info + INFO_STAGES * 4, work.stages);
+            dg_st_shared_word(info + INFO_ROW * 4, row);
         }
         dg_mbarrier_arrive(full);
         next_slot(&slot, DG_Q_SLOTS);
@@ -352,7 +352,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     DG_ENTRY(const __grid_constant__ struct dg_sm90_mqa_args args,
              const __grid_constant__ struct dg_sm90_mqa_maps maps)
 {
-    extern __shared__ __align__(1024) char shared[];
+    DG_DYNAMIC_SHARED(shared);
     const u32 smem = dg_smem_address(shared);
     const u32 warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
     struct share share;

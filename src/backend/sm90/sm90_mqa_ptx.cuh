@@ -5,12 +5,7 @@
 
 #include "sm90_ptx.cuh"
 
-// ---- shared memory and copies ----
-
-DG_DEVICE void dg_st_shared_u32(u32 address, u32 value)
-{
-    asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
-}
+// ---- copies ----
 
 // Announces bytes without arriving (9.7.13.15.11).
 DG_DEVICE void dg_mbarrier_expect_tx(u32 barrier, u32 bytes)

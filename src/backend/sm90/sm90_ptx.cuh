@@ -10,6 +10,9 @@
 
 #define DG_DEVICE static __device__ __forceinline__
 
+// All of a kernel's shared memory, whose size the launch says.
+#define DG_DYNAMIC_SHARED(name) extern __shared__ __align__(1024) char name[]
+
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+// lanes_async.h - what kernels with math groups need beside lanes_kernels.h: barriers in shared memory, copies by TMA and
+// in bulk, products of E4M3.  Copies and products are complete at once, which is one of the orders that a GPU
+// may choose; who does not wait for a barrier is found only where the barrier's others have not come yet.
+//
+// Needs DG_DEPTH (bytes of a row of an operand) and LANES_COLUMNS (of a product).
+#ifndef DG_TESTS_LANES_ASYNC_H
+#define DG_TESTS_LANES_ASYNC_H
+
+#include "lanes_kernels.h"
+
+#include <math.h>
+
+enum { LANES_SHARED_BYTES = 232448 };
+#define DG_DYNAMIC_SHARED(name) static char name[LANES_SHARED_BYTES] __attribute__((aligned(1024)))
+#define DG_SETMAXNREG_INC(count)
+#define DG_SETMAXNREG_DEC(count)
+
+// ---- barriers ---------------------------------------------------------------------------------------
+
+static struct {
+    int arrivals, missing;
+    i64 bytes; // announced and not there yet
+    u32 phase;
+} lanes_barriers[LANES_SHARED_BYTES / 8];
+
+static inline void lanes_complete(u32 barrier, int arrivals, i64 bytes)
+{
+    lanes_barriers[barrier / 8].missing -= arrivals;
+    lanes_barriers[barrier / 8].bytes -= bytes;
+    if (lanes_barriers[barrier / 8].missing == 0 && lanes_barriers[barrier / 8].bytes == 0) {
+        lanes_barriers[barrier / 8].missing = lanes_barriers[barrier / 8].arrivals;
+        lanes_barriers[barrier / 8].phase++;
+    }
+    lanes.progress++;
+}
+
+static inline void dg_mbarrier_init(u32 barrier, int arrivals)
+{
+    lanes_barriers[barrier / 8].arrivals = lanes_barriers[barrier / 8].missing = arrivals;
+    lanes_barriers[barrier / 8].bytes = 0;
+    lanes_barriers[barrier / 8].phase = 0;
+}
+
+static inline void dg_mbarrier_arrive(u32 barrier)
+{
+    lanes_complete(barrier, 1, 0);
+}
+
+static inline void dg_mbarrier_expect_tx(u32 barrier, u32 bytes)
+{
+    lanes_barriers[barrier / 8].bytes += bytes;
+}
+
+static inline void dg_mbarrier_arrive_expect_tx(u32 barrier, u32 bytes)
+{
+    dg_mbarrier_expect_tx(barrier, bytes);
+    dg_mbarrier_arrive(barrier);
+}
+
+static inline void dg_mbarrier_wait(u32 barrier, u32 parity)
+{
+    while (lanes_barriers[barrier / 8].phase % 2 == parity)
+        lanes_yield();
+}
+
+// ---- copies -----------------------------------------------------------------------------------------
+
+// A tensor of bytes, in the room of a descriptor.
+struct lanes_map {
+    const char *data;
+    i64 stride[4]; // bytes; stride[0] = 1
+    int shape[4], box[4];
+};
+
+static inline struct dg_tensor_map lanes_encode(const struct lanes_map *from)
+{
+    struct dg_tensor_map map = {{0}};
+    _Static_assert(sizeof *from <= sizeof map, "room of a descriptor");
+    memcpy(&map, from, sizeof *from);
+    return map;
+}
+
+// 16-byte pieces of a row of DG_DEPTH bytes change places within 128 bytes.
+static inline u32 lanes_swizzled(u32 address)
+{
+    return address ^ (address >> 3 & (DG_DEPTH - 16));
+}
+
+// A box from `at` on, swizzled; zeros outside of the tensor.
+static inline void lanes_load(u32 smem, const struct dg_tensor_map *encoded, u32 barrier,
+                              const int *at)
+{
+    struct lanes_map map;
+    int i[4];
+    memcpy(&map, encoded, sizeof map);
+    for (i[3] = 0; i[3] < map.box[3]; i[3]++)
+        for (i[2] = 0; i[2] < map.box[2]; i[2]++)
+            for (i[1] = 0; i[1] < map.box[1]; i[1]++)
+                for (i[0] = 0; i[0] < map.box[0]; i[0]++) {
+                    i64 offset = 0;
+                    bool is_inside = true;
+                    for (int j = 0; j < 4; j++) {
+                        is_inside = is_inside && at[j] + i[j] >= 0 && at[j] + i[j] < map.shape[j];
+                        offset += (at[j] + i[j]) * map.stride[j];
+                    }
+                    lanes_shared[lanes_swizzled(smem++)] = is_inside ? map.data[offset] : 0;
+                }
+    lanes_complete(barrier, 0, (i64)map.box[0] * map.box[1] * map.box[2] * map.box[3]);
+}
+
+static inline void dg_tma_load_2d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x,
+                                  int y)
+{
+    lanes_load(smem, map, barrier, (int[]){x, y, 0, 0});
+}
+
+static inline void dg_tma_load_4d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x,
+                                  int y, int z, int w)
+{
+    lanes_load(smem, map, barrier, (int[]){x, y, z, w});
+}
+
+static inline void dg_bulk_load(u32 smem, const void *global, u32 bytes, u32 barrier)
+{
+    memcpy(lanes_shared + smem, global, bytes);
+    lanes_complete(barrier, 0, bytes);
+}
+
+static inline void dg_bulk_store(void *global, u32 smem, u32 bytes)
+{
+    memcpy(global, lanes_shared + smem, bytes);
+}
+
+static inline void dg_fence_mbarrier_init(void)
+{
+}
+
+static inline void dg_fence_proxy_async(void)
+{
+}
+
+static inline void dg_bulk_commit_group(void)
+{
+}
+
+static inline void dg_bulk_wait_group_read(int pending)
+{
+}
+
+static inline void dg_prefetch_tensormap(const struct dg_tensor_map *map)
+{
+}
+
+// ---- products ---------------------------------------------------------------------------------------
+
+static float lanes_e4m3[256];
+
+// Each thread its own accumulators: rows 16 * warp + lane / 4 and eight further on, columns 8i + 2 * (lane % 4) and the
+// next.  `a`, `b`: where the 32 values of row 0 begin.
+static inline void dg_wgmma(float *d, u32 a, u32 b, int accumulate)
+{
+    const u32 lane = threadIdx.x % 32, row = threadIdx.x / 32 % 4 * 16 + lane / 4,
+              column = lane % 4 * 2;
+    for (u32 i = 0; i < LANES_COLUMNS / 2; i++) {
+        double sum = 0;
+        for (u32 k = 0; k < 32; k++) {
+            const u32 at = lanes_swizzled(a + (row + i / 2 % 2 * 8) * DG_DEPTH + k);
+            const u32 bt = lanes_swizzled(b + (i / 4 * 8 + column + i % 2) * DG_DEPTH + k);
+            sum += (double)lanes_e4m3[(uint8_t)lanes_shared[at]] *
+                   lanes_e4m3[(uint8_t)lanes_shared[bt]];
+        }
+        d[i] = accumulate ? d[i] + (float)sum : (float)sum;
+    }
+}
+
+static inline void dg_wgmma_fence(void)
+{
+}
+
+static inline void dg_wgmma_commit_group(void)
+{
+}
+
+static inline void dg_wgmma_wait(float *d)
+{
+}
+
+// ---- conversions ------------------------------------------------------------------------------------
+
+static inline float dg_max_nan(float a, float b)
+{
+    return isnan(a) || isnan(b) ? NAN : fmaxf(a, b);
+}
+
+static inline u32 lanes_bf16(float value)
+{
+    const u32 bits = __float_as_uint(value);
+    return isnan(value) ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+static inline u32 dg_cvt_bf16x2(float low, float high)
+{
+    return lanes_bf16(high) << 16 | lanes_bf16(low);
+}
+
+static inline void dg_cvt_f32_e4m3x4(float *values, u32 packed)
+{
+    for (int i = 0; i < 4; i++)
+        values[i] = lanes_e4m3[packed >> 8 * i & 0xff];
+}
+
+// The nearest code, the even one of two; what is too large becomes 448.
+static inline u32 lanes_nearest_e4m3(float value)
+{
+    const float size = fabsf(value);
+    u32 code = 0;
+    if (isnan(value))
+        return 0x7f;
+    while (code < 0x7e && lanes_e4m3[code + 1] <= size)
+        code++;
+    if (code < 0x7e) {
+        const float below = size - lanes_e4m3[code], above = lanes_e4m3[code + 1] - size;
+        code += above < below || (above == below && code % 2);
+    }
+    return code | (signbit(value) ? 0x80 : 0);
+}
+
+static inline u32 dg_cvt_e4m3x4_f32(const float *values)
+{
+    u32 packed = 0;
+    for (int i = 0; i < 4; i++)
+        packed |= lanes_nearest_e4m3(values[i]) << 8 * i;
+    return packed;
+}
+
+#endif
