@@ -17,7 +17,7 @@
 #include <string.h>
 #include <ucontext.h>
 
-enum { LANES_MOST = 512, LANES_STACK_BYTES = 32 << 10 };
+enum { LANES_MOST = 640, LANES_STACK_BYTES = 32 << 10 };
 
 typedef unsigned u32;
 typedef long long i64;

@@ -66,11 +66,11 @@ static inline void dg_mbarrier_wait(u32 barrier, u32 parity)
 
 // ---- copies -----------------------------------------------------------------------------------------
 
-// A tensor of bytes, in the room of a descriptor.
+// A tensor, in the room of a descriptor.  Elements are bytes, and swizzled as they are copied, or of `element` bytes.
 struct lanes_map {
     const char *data;
-    i64 stride[4]; // bytes; stride[0] = 1
-    int shape[4], box[4];
+    i64 stride[4]; // bytes
+    int shape[4], box[4], element;
 };
 
 static inline struct dg_tensor_map lanes_encode(const struct lanes_map *from)
@@ -87,32 +87,47 @@ static inline u32 lanes_swizzled(u32 address)
     return address ^ (address >> 3 & (DG_DEPTH - 16));
 }
 
-// A box from `at` on, swizzled; zeros outside of the tensor.
+// Element i of a box from `at` on; NULL outside of the tensor.
+static inline const char *lanes_element(const struct lanes_map *map, const int *at, i64 i)
+{
+    const char *element = map->data;
+    for (int j = 0; j < 4; i /= map->box[j], j++) {
+        const i64 place = at[j] + i % map->box[j];
+        if (place < 0 || place >= map->shape[j])
+            return NULL;
+        element += place * map->stride[j];
+    }
+    return element;
+}
+
+// A box from `at` on; zeros outside of the tensor.
 static inline void lanes_load(u32 smem, const struct dg_tensor_map *encoded, u32 barrier,
                               const int *at)
 {
     struct lanes_map map;
-    int i[4];
     memcpy(&map, encoded, sizeof map);
-    for (i[3] = 0; i[3] < map.box[3]; i[3]++)
-        for (i[2] = 0; i[2] < map.box[2]; i[2]++)
-            for (i[1] = 0; i[1] < map.box[1]; i[1]++)
-                for (i[0] = 0; i[0] < map.box[0]; i[0]++) {
-                    i64 offset = 0;
-                    bool is_inside = true;
-                    for (int j = 0; j < 4; j++) {
-                        is_inside = is_inside && at[j] + i[j] >= 0 && at[j] + i[j] < map.shape[j];
-                        offset += (at[j] + i[j]) * map.stride[j];
-                    }
-                    lanes_shared[lanes_swizzled(smem++)] = is_inside ? map.data[offset] : 0;
-                }
-    lanes_complete(barrier, 0, (i64)map.box[0] * map.box[1] * map.box[2] * map.box[3]);
+    const i64 count = (i64)map.box[0] * map.box[1] * map.box[2] * map.box[3];
+    const int size = map.element ? map.element : 1;
+    for (i64 i = 0; i < count; i++) {
+        const u32 to = smem + (u32)(i * size);
+        const char *from = lanes_element(&map, at, i);
+        memset(lanes_shared + (map.element ? to : lanes_swizzled(to)), 0, (size_t)size);
+        if (from)
+            memcpy(lanes_shared + (map.element ? to : lanes_swizzled(to)), from, (size_t)size);
+    }
+    lanes_complete(barrier, 0, count * size);
 }
 
 static inline void dg_tma_load_2d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x,
                                   int y)
 {
     lanes_load(smem, map, barrier, (int[]){x, y, 0, 0});
+}
+
+static inline void dg_tma_load_3d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x,
+                                  int y, int z)
+{
+    lanes_load(smem, map, barrier, (int[]){x, y, z, 0});
 }
 
 static inline void dg_tma_load_4d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x,

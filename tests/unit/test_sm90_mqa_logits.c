@@ -103,7 +103,7 @@ static bool run_grid(unsigned ctas)
 
 static void test_random_problems(void)
 {
-    const int count = harness_scaled(12);
+    const int count = harness_scaled(30);
     for (int i = 0; i < 256; i++)
         lanes_e4m3[i] = (float)random_value((uint8_t)i);
     for (int seed = 1; seed <= count; seed++) {
