@@ -3,7 +3,7 @@
 // in bulk, products of E4M3.  Copies and products are complete at once, which is one of the orders that a GPU
 // may choose; who does not wait for a barrier is found only where the barrier's others have not come yet.
 //
-// Needs DG_DEPTH (bytes of a row of an operand) and LANES_COLUMNS (of a product).
+// Needs LANES_ROW_BYTES (of an operand of a product) and LANES_COLUMNS (of a product).
 #ifndef DG_TESTS_LANES_ASYNC_H
 #define DG_TESTS_LANES_ASYNC_H
 
@@ -64,13 +64,33 @@ static inline void dg_mbarrier_wait(u32 barrier, u32 parity)
         lanes_yield();
 }
 
+// Those of the whole CTA, by number; `threads` of it meet.
+static int lanes_met[16];
+
+static inline void dg_barrier_arrive(int barrier, int threads)
+{
+    lanes_met[barrier]++;
+    lanes.progress++;
+}
+
+static inline void dg_barrier_sync(u32 barrier, u32 threads)
+{
+    const int turn = lanes_met[barrier] / (int)threads;
+    dg_barrier_arrive((int)barrier, (int)threads);
+    while (lanes_met[barrier] / (int)threads == turn)
+        lanes_yield();
+}
+
 // ---- copies -----------------------------------------------------------------------------------------
 
-// A tensor, in the room of a descriptor.  Elements are bytes, and swizzled as they are copied, or of `element` bytes.
+// A tensor, in the room of a descriptor.
 struct lanes_map {
-    const char *data;
+    char *data;
     i64 stride[4]; // bytes
-    int shape[4], box[4], element;
+    int shape[4], box[4];
+    int element; // bytes; 0: 1
+    unsigned
+        swizzle; // bytes of a row of the box, of which 16-byte pieces change places within 128 bytes; 0: none do
 };
 
 static inline struct dg_tensor_map lanes_encode(const struct lanes_map *from)
@@ -81,41 +101,80 @@ static inline struct dg_tensor_map lanes_encode(const struct lanes_map *from)
     return map;
 }
 
-// 16-byte pieces of a row of DG_DEPTH bytes change places within 128 bytes.
-static inline u32 lanes_swizzled(u32 address)
+static inline u32 lanes_swizzled(u32 address, unsigned row_bytes)
 {
-    return address ^ (address >> 3 & (DG_DEPTH - 16));
+    return row_bytes > 16 ? address ^ (address >> 3 & (row_bytes - 16)) : address;
 }
 
 // Element i of a box from `at` on; NULL outside of the tensor.
-static inline const char *lanes_element(const struct lanes_map *map, const int *at, i64 i)
+static inline char *lanes_element(const struct lanes_map *map, const int *at, i64 i)
 {
-    const char *element = map->data;
-    for (int j = 0; j < 4; i /= map->box[j], j++) {
-        const i64 place = at[j] + i % map->box[j];
-        if (place < 0 || place >= map->shape[j])
+    char *element = map->data;
+    for (int j = 0; j < 4; i /= map->box[j] ? map->box[j] : 1, j++) {
+        const i64 place = at[j] + (map->box[j] ? i % map->box[j] : 0);
+        if (place < 0 || (map->shape[j] ? place >= map->shape[j] : place > 0))
             return NULL;
         element += place * map->stride[j];
     }
     return element;
 }
 
-// A box from `at` on; zeros outside of the tensor.
-static inline void lanes_load(u32 smem, const struct dg_tensor_map *encoded, u32 barrier,
-                              const int *at)
+// Goes through a box: what is done with an element of the tensor and its place in shared memory.
+enum lanes_way { LANES_LOAD, LANES_STORE, LANES_ADD };
+static inline i64 lanes_move(enum lanes_way way, u32 smem, const struct dg_tensor_map *encoded,
+                             const int *at)
 {
     struct lanes_map map;
+    i64 count = 1;
     memcpy(&map, encoded, sizeof map);
-    const i64 count = (i64)map.box[0] * map.box[1] * map.box[2] * map.box[3];
-    const int size = map.element ? map.element : 1;
+    const size_t size = map.element ? (size_t)map.element : 1;
+    for (int j = 0; j < 4; j++)
+        count *= map.box[j] ? map.box[j] : 1;
     for (i64 i = 0; i < count; i++) {
-        const u32 to = smem + (u32)(i * size);
-        const char *from = lanes_element(&map, at, i);
-        memset(lanes_shared + (map.element ? to : lanes_swizzled(to)), 0, (size_t)size);
-        if (from)
-            memcpy(lanes_shared + (map.element ? to : lanes_swizzled(to)), from, (size_t)size);
+        char *const there = lanes_element(&map, at, i);
+        char *const here = lanes_shared + lanes_swizzled(smem + (u32)(i * (i64)size), map.swizzle);
+        if (way == LANES_LOAD)
+            memset(here, 0, size);
+        if (there && way == LANES_ADD)
+            *(float *)(void *)there += *(const float *)(void *)here;
+        else if (there)
+            memcpy(way == LANES_LOAD ? here : there, way == LANES_LOAD ? there : here, size);
     }
-    lanes_complete(barrier, 0, count * size);
+    return count * (i64)size;
+}
+
+static inline void lanes_load(u32 smem, const struct dg_tensor_map *map, u32 barrier, const int *at)
+{
+    lanes_complete(barrier, 0, lanes_move(LANES_LOAD, smem, map, at));
+}
+
+static inline void dg_tma_store_2d(const struct dg_tensor_map *map, u32 smem, int x, int y,
+                                   u64 policy)
+{
+    lanes_move(LANES_STORE, smem, map, (int[]){x, y, 0, 0});
+}
+
+static inline void dg_tma_reduce_add_2d(const struct dg_tensor_map *map, u32 smem, int x, int y)
+{
+    lanes_move(LANES_ADD, smem, map, (int[]){x, y, 0, 0});
+}
+
+// As sm90_ptx.cuh has it.
+static inline int dg_overhang(int first, int rows, int all, int most)
+{
+    return (int)max(0, min(min(first + rows - all, first), most)) & ~7;
+}
+
+static inline void dg_cp_async_4(u32 smem, const void *global, int valid)
+{
+    memset(lanes_shared + smem, 0, 4);
+    if (valid)
+        memcpy(lanes_shared + smem, global, 4);
+}
+
+static inline void dg_cp_async_mbarrier_arrive(u32 barrier)
+{
+    lanes_complete(barrier, 1, 0);
 }
 
 static inline void dg_tma_load_2d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x,
@@ -180,8 +239,10 @@ static inline void dg_wgmma(float *d, u32 a, u32 b, int accumulate)
     for (u32 i = 0; i < LANES_COLUMNS / 2; i++) {
         double sum = 0;
         for (u32 k = 0; k < 32; k++) {
-            const u32 at = lanes_swizzled(a + (row + i / 2 % 2 * 8) * DG_DEPTH + k);
-            const u32 bt = lanes_swizzled(b + (i / 4 * 8 + column + i % 2) * DG_DEPTH + k);
+            const u32 at =
+                lanes_swizzled(a + (row + i / 2 % 2 * 8) * LANES_ROW_BYTES + k, LANES_ROW_BYTES);
+            const u32 bt = lanes_swizzled(b + (i / 4 * 8 + column + i % 2) * LANES_ROW_BYTES + k,
+                                          LANES_ROW_BYTES);
             sum += (double)lanes_e4m3[(uint8_t)lanes_shared[at]] *
                    lanes_e4m3[(uint8_t)lanes_shared[bt]];
         }
@@ -199,6 +260,16 @@ static inline void dg_wgmma_commit_group(void)
 
 static inline void dg_wgmma_wait(float *d)
 {
+}
+
+// Four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8.
+static inline void dg_stmatrix_x4(u32 address, u32 a, u32 b, u32 c, u32 d)
+{
+    const u32 words[4] = {a, b, c, d}, lane = threadIdx.x % 32;
+    const i64 *rows = lanes_exchange(address);
+    for (u32 i = 0; i < 4; i++)
+        dg_st_shared_word((u32)rows[8 * i + lane / 4] + lane % 4 * 4, words[i]);
+    lanes_exchange(0);
 }
 
 // ---- conversions ------------------------------------------------------------------------------------

@@ -74,6 +74,16 @@ static inline void dg_ld_shared_v4(u32 address, float *values)
     memcpy(values, lanes_shared + address, 16);
 }
 
+static inline void dg_ld_shared_v2(u32 address, float *values)
+{
+    memcpy(values, lanes_shared + address, 8);
+}
+
+static inline void dg_st_shared_v2(u32 address, float a, float b)
+{
+    memcpy(lanes_shared + address, (float[]){a, b}, 8);
+}
+
 static inline void dg_st_shared(u32 address, float value)
 {
     memcpy(lanes_shared + address, &value, sizeof value);

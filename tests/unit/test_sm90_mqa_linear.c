@@ -10,6 +10,7 @@
 
 #include <assert.h>
 
+#define LANES_ROW_BYTES DG_DEPTH
 #define LANES_COLUMNS 136
 #include "../lanes_async.h"
 

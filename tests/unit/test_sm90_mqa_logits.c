@@ -18,6 +18,7 @@
 #define DG_MATH_REGISTERS 152
 #define DG_LOAD_REGISTERS 56
 #define DG_ENTRY run_kernel
+#define LANES_ROW_BYTES DG_DEPTH
 #define LANES_COLUMNS (8 * (DG_HEAD_ROWS + DG_LINEAR_ROWS))
 
 #include "../harness.h"
@@ -78,12 +79,14 @@ static void set_arguments(const struct random_mqa *r, void *const *base)
         .stride = {1, (i64)args.head_step * r->depth, row_bytes, r->depth},
         .shape = {r->depth, r->heads == 1 ? 1 : 2, args.rows, args.head_rows},
         .box = {DG_DEPTH, 2, 4, HEAD_ROWS},
+        .swizzle = DG_DEPTH,
     });
     maps.kv = lanes_encode(&(struct lanes_map){
         .data = base[MQA_KV],
-        .stride = {1, r->depth, 0, 0},
-        .shape = {r->depth, args.num_kv, 1, 1},
-        .box = {DG_DEPTH, STAGE_KEYS, 1, 1},
+        .stride = {1, r->depth},
+        .shape = {r->depth, args.num_kv},
+        .box = {DG_DEPTH, STAGE_KEYS},
+        .swizzle = DG_DEPTH,
     });
 }
 

@@ -16,6 +16,7 @@
 #define DG_MATH_REGISTERS 104
 #define DG_LOAD_REGISTERS 64
 #define DG_ENTRY run_kernel
+#define LANES_ROW_BYTES DG_DEPTH
 #define LANES_COLUMNS (8 * DG_HEAD_ROWS)
 
 #include "../contexts.h"
@@ -107,19 +108,21 @@ static void set_maps(const struct random_mqa *r, void *const *base)
                    r->depth},
         .shape = {r->depth, 2 * DG_LANES, args.rows, args.head_rows},
         .box = {DG_DEPTH, 2 * DG_LANES, QUERIES, HEAD_ROWS},
+        .swizzle = DG_DEPTH,
     });
     maps.kv = lanes_encode(&(struct lanes_map){
         .data = base[MQA_KV],
-        .stride = {1, r->depth, page_stride, 0},
+        .stride = {1, r->depth, page_stride},
         .shape = {r->depth, args.merged_rows ? args.merged_rows : r->page_size, (int)r->num_pages,
                   1},
-        .box = {DG_DEPTH, args.merged_rows ? args.merged_rows : page_keys, 1, 1},
+        .box = {DG_DEPTH, args.merged_rows ? args.merged_rows : page_keys, 1},
+        .swizzle = DG_DEPTH,
     });
     maps.scales = lanes_encode(&(struct lanes_map){
         .data = (char *)base[MQA_KV] + (i64)r->page_size * r->depth,
-        .stride = {4, page_stride, 0, 0},
-        .shape = {r->page_size, (int)r->num_pages, 1, 1},
-        .box = {page_keys, 1, 1, 1},
+        .stride = {4, page_stride},
+        .shape = {r->page_size, (int)r->num_pages},
+        .box = {page_keys, 1},
         .element = 4,
     });
 }
