@@ -320,4 +320,64 @@ static inline u32 dg_cvt_e4m3x4_f32(const float *values)
     return packed;
 }
 
+// ---- what is left -----------------------------------------------------------------------------------
+
+typedef struct {
+    float x, y, z, w;
+} float4;
+
+typedef struct {
+    u32 x, y, z, w;
+} uint4;
+
+static inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w)
+{
+    return (uint4){x, y, z, w};
+}
+
+static inline float4 make_float4(float x, float y, float z, float w)
+{
+    return (float4){x, y, z, w};
+}
+
+// Of clusters, of which there are none.
+static inline u32 dg_cluster_ctarank(void)
+{
+    return 0;
+}
+
+static inline void dg_barrier_cluster_arrive(void)
+{
+}
+
+static inline void dg_barrier_cluster_wait(void)
+{
+}
+
+static inline void dg_mbarrier_arrive_cluster(u32 barrier, u32 rank)
+{
+}
+
+static inline void dg_tma_load_2d_multicast(u32 smem, const struct dg_tensor_map *map, u32 barrier,
+                                            int x, int y, u32 mask)
+{
+}
+
+static inline u32 __reduce_or_sync(u32 mask, u32 value)
+{
+    const i64 *all = lanes_exchange(value);
+    u32 bits = 0;
+    for (int i = 0; i < 32; i++)
+        bits |= (u32)all[i];
+    return bits;
+}
+
+static inline void dg_tma_prefetch_2d(const struct dg_tensor_map *map, int x, int y)
+{
+}
+
+static inline void dg_fence_proxy_tensormap(const struct dg_tensor_map *map)
+{
+}
+
 #endif

@@ -31,38 +31,6 @@
 
 #include "../lanes_async.h"
 
-typedef struct {
-    float x, y, z, w;
-} float4;
-
-static float4 make_float4(float x, float y, float z, float w)
-{
-    return (float4){x, y, z, w};
-}
-
-// Of clusters, which this test has none of.
-static u32 dg_cluster_ctarank(void)
-{
-    return 0;
-}
-
-static void dg_barrier_cluster_arrive(void)
-{
-}
-
-static void dg_barrier_cluster_wait(void)
-{
-}
-
-static void dg_mbarrier_arrive_cluster(u32 barrier, u32 rank)
-{
-}
-
-static void dg_tma_load_2d_multicast(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x,
-                                     int y, u32 mask)
-{
-}
-
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #include "backend/sm90/sm90_fp8_gemm.cu"
