@@ -172,6 +172,14 @@ static inline void dg_cp_async_4(u32 smem, const void *global, int valid)
         memcpy(lanes_shared + smem, global, 4);
 }
 
+static inline void dg_cp_async_commit_group(void)
+{
+}
+
+static inline void dg_cp_async_wait_group(int pending)
+{
+}
+
 static inline void dg_cp_async_mbarrier_arrive(u32 barrier)
 {
     lanes_complete(barrier, 1, 0);
@@ -377,6 +385,19 @@ static inline void dg_tma_prefetch_2d(const struct dg_tensor_map *map, int x, in
 }
 
 static inline void dg_fence_proxy_tensormap(const struct dg_tensor_map *map)
+{
+}
+
+static inline void dg_barrier_cluster_arrive_relaxed(void)
+{
+}
+
+static inline u32 dg_mapa(u32 address, u32 rank)
+{
+    return address;
+}
+
+static inline void dg_st_async_v4(u32 remote, const float *value, u32 barrier)
 {
 }
 

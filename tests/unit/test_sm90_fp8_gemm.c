@@ -33,7 +33,15 @@
 
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wsign-compare"
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#ifdef DG_SPLIT // one tile to a CTA
+#include "backend/sm90/sm90_fp8_gemm_split.cu"
+enum { IS_SPLIT = 1 };
+#else
 #include "backend/sm90/sm90_fp8_gemm.cu"
+#define DG_STAGE_BLOCKS 1
+enum { IS_SPLIT = 0 };
+#endif
 
 // ---- a problem --------------------------------------------------------------------------------------
 
@@ -78,7 +86,8 @@ static void set_tiles(void)
     args.tile_rows = units_m > 1 ? (rows + 15) & ~15 : (rows + 7) & ~7;
     args.units_m = (args.m + args.tile_rows - 1) / args.tile_rows;
     args.units_n = (args.n + DG_BLOCK_N - 1) / DG_BLOCK_N;
-    args.band = draw(1, args.units_m);
+    args.band = IS_SPLIT ? args.units_m : draw(1, args.units_m);
+    args.flags = IS_SPLIT && k % 128 == 0 ? DG_SM90_WHOLE_BLOCKS : 0;
     args.per_band = dg_sm90_divide_by((int64_t)args.band * args.units_n);
     args.per_column = dg_sm90_divide_by(args.band);
     args.per_last = dg_sm90_divide_by(args.units_m % args.band);
@@ -87,16 +96,14 @@ static void set_tiles(void)
 static void set_maps(void)
 {
     const int blocks = args.num_k_blocks, element = DG_D_FP32 ? 4 : 2;
-    maps.a = lanes_encode(&(struct lanes_map){.data = a,
-                                              .stride = {1, PITCH_K},
-                                              .shape = {k, args.m},
-                                              .box = {128, args.tile_rows},
-                                              .swizzle = 128});
-    maps.b = lanes_encode(&(struct lanes_map){.data = b,
-                                              .stride = {1, PITCH_K},
-                                              .shape = {k, args.n},
-                                              .box = {128, DG_BLOCK_N},
-                                              .swizzle = 128});
+    struct lanes_map values = {
+        .data = a, .stride = {1, PITCH_K, 128}, .swizzle = 128, .box = {128, args.tile_rows}};
+    values.shape[0] = args.flags ? 128 : k, values.shape[1] = args.m;
+    if (args.flags) // whole k-blocks, several to a box
+        values.shape[2] = blocks, values.box[2] = DG_STAGE_BLOCKS;
+    maps.a = lanes_encode(&values);
+    values.data = b, values.shape[1] = args.n, values.box[1] = DG_BLOCK_N;
+    maps.b = lanes_encode(&values);
     maps.d = lanes_encode(&(struct lanes_map){.data = d,
                                               .stride = {element, args.d_row_stride * element},
                                               .shape = {args.n, args.m},
@@ -129,7 +136,7 @@ static void draw_problem(uint64_t seed)
     memset(&args, 0, sizeof args);
     args.m = draw(1, draw(0, 1) ? 300 : MOST_M);
     args.n = draw(1, MOST_N);
-    k = draw(1, MOST_K);
+    k = draw(0, 3) ? draw(1, MOST_K) : 128 * draw(1, MOST_K / 128);
     args.num_k_blocks = (k + 127) / 128;
     fill();
     memcpy(before, d, sizeof d);
@@ -229,7 +236,7 @@ static void test_random_problems(void)
         lanes_e4m3[i] = (float)random_value((uint8_t)i);
     for (int seed = 1; seed <= count; seed++) {
         draw_problem((uint64_t)seed);
-        gridDim.x = 1 + (unsigned)seed % 3;
+        gridDim.x = IS_SPLIT ? (unsigned)(args.units_m * args.units_n) : 1 + (unsigned)seed % 3;
         for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++)
             CHECK(lanes_run(THREADS, run_thread), "seed %d: lanes went apart, or wait for ever",
                   seed);
