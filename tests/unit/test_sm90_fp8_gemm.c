@@ -45,7 +45,14 @@ enum { IS_SPLIT = 0 };
 
 // ---- a problem --------------------------------------------------------------------------------------
 
-enum { MOST_M = 600, MOST_N = 400, MOST_K = 600, MOST_BLOCKS = 8, GAP = 16, PITCH_K = 640 };
+enum {
+    MOST_M = 600,
+    MOST_N = 400,
+    MOST_K = IS_SPLIT ? 1000 : 600,
+    MOST_BLOCKS = 8,
+    GAP = 16,
+    PITCH_K = 1024
+};
 static char a[MOST_M * PITCH_K], b[MOST_N * PITCH_K];
 static float sfa[MOST_M * MOST_BLOCKS], sfb[MOST_N * MOST_BLOCKS];
 static char c[MOST_M * (MOST_N + GAP) * 4], d[MOST_M * (MOST_N + GAP) * 4], before[sizeof d];
