@@ -77,6 +77,16 @@ static inline bool lanes_run(int count, void (*body)(void))
     return is_right && lanes.running == 0;
 }
 
+// The CTAs of a grid, one after the other.
+static inline bool lanes_run_grid(unsigned ctas, int threads, void (*body)(void))
+{
+    bool is_right = true;
+    gridDim.x = ctas;
+    for (blockIdx.x = 0; blockIdx.x < ctas; blockIdx.x++)
+        is_right = lanes_run(threads, body) && is_right;
+    return is_right;
+}
+
 // Gives `value` to the lanes of the warp, waits until all have given theirs, and returns those.
 static inline const i64 *lanes_exchange(i64 value)
 {

@@ -238,6 +238,16 @@ static inline void dg_prefetch_tensormap(const struct dg_tensor_map *map)
 
 static float lanes_e4m3[256];
 
+__attribute__((constructor)) static void lanes_decode(void)
+{
+    for (int code = 0; code < 256; code++) {
+        const int exponent = code >> 3 & 15, fraction = code & 7;
+        const float size =
+            exponent ? ldexpf((float)(8 + fraction), exponent - 10) : ldexpf((float)fraction, -9);
+        lanes_e4m3[code] = (code & 0x7f) == 0x7f ? NAN : code & 0x80 ? -size : size;
+    }
+}
+
 // Each thread its own accumulators: rows 16 * warp + lane / 4 and eight further on, columns 8i + 2 * (lane % 4) and the
 // next.  `a`, `b`: where the 32 values of row 0 begin.
 static inline void dg_wgmma(float *d, u32 a, u32 b, int accumulate)

@@ -239,14 +239,12 @@ static void run_thread(void)
 static void test_random_problems(void)
 {
     const int count = harness_scaled(40);
-    for (int i = 0; i < 256; i++)
-        lanes_e4m3[i] = (float)random_value((uint8_t)i);
     for (int seed = 1; seed <= count; seed++) {
         draw_problem((uint64_t)seed);
-        gridDim.x = IS_SPLIT ? (unsigned)(args.units_m * args.units_n) : 1 + (unsigned)seed % 3;
-        for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++)
-            CHECK(lanes_run(THREADS, run_thread), "seed %d: lanes went apart, or wait for ever",
-                  seed);
+        const unsigned ctas =
+            IS_SPLIT ? (unsigned)(args.units_m * args.units_n) : 1 + (unsigned)seed % 3;
+        CHECK(lanes_run_grid(ctas, THREADS, run_thread),
+              "seed %d: lanes went apart, or wait for ever", seed);
         const i64 wrong = find_wrong();
         CHECK(wrong < 0, "seed %d: m=%d n=%d k=%d c=%d tma=%d: element %lld of row %lld", seed,
               args.m, args.n, k, args.c_mode, args.d_tma, wrong % args.d_row_stride,

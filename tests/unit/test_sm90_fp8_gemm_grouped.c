@@ -306,14 +306,11 @@ static void run_thread(void)
 static void test_random_layouts(void)
 {
     const int count = harness_scaled(60);
-    for (int i = 0; i < 256; i++)
-        lanes_e4m3[i] = (float)random_value((uint8_t)i);
     for (int seed = 1; seed <= count; seed++) {
         draw_problem((uint64_t)seed);
-        gridDim.x = 1 + (unsigned)draw(0, 3);
-        for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++)
-            CHECK(lanes_run(THREADS, run_thread), "seed %d: lanes went apart, or wait for ever",
-                  seed);
+        const unsigned ctas = 1 + (unsigned)draw(0, 3);
+        CHECK(lanes_run_grid(ctas, THREADS, run_thread),
+              "seed %d: lanes went apart, or wait for ever", seed);
         const i64 wrong = find_wrong();
         CHECK(wrong < 0,
               "seed %d: kind=%d groups=%d m=%d n=%d k=%d c=%d idle=%d tma=%d: element %lld of row "

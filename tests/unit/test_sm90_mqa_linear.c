@@ -149,8 +149,6 @@ static bool check_rest(void)
 static void test_parts_add_up_to_the_weighted_sum(void)
 {
     const int count = harness_scaled(40);
-    for (int i = 0; i < 256; i++)
-        lanes_e4m3[i] = (float)random_value((uint8_t)i);
     for (int seed = 1; seed <= count; seed++) {
         state = (uint64_t)seed * 2 + 1;
         make_quad();

@@ -95,20 +95,9 @@ static void run_thread(void)
     run_kernel(args, maps);
 }
 
-static bool run_grid(unsigned ctas)
-{
-    bool is_right = true;
-    gridDim.x = ctas;
-    for (blockIdx.x = 0; blockIdx.x < ctas; blockIdx.x++)
-        is_right = lanes_run(THREADS, run_thread) && is_right;
-    return is_right;
-}
-
 static void test_random_problems(void)
 {
     const int count = harness_scaled(30);
-    for (int i = 0; i < 256; i++)
-        lanes_e4m3[i] = (float)random_value((uint8_t)i);
     for (int seed = 1; seed <= count; seed++) {
         struct random_mqa r;
         struct mqa_figures figures;
@@ -116,7 +105,8 @@ static void test_random_problems(void)
         draw_problem(&r, (uint64_t)seed);
         random_mqa_host(&r, base);
         set_arguments(&r, base);
-        CHECK(run_grid(1 + (unsigned)seed % 3), "%s: lanes went apart, or wait for ever", r.line);
+        CHECK(lanes_run_grid(1 + (unsigned)seed % 3, THREADS, run_thread),
+              "%s: lanes went apart, or wait for ever", r.line);
         const char *wrong = random_mqa_wrong(&r, 2000, &figures);
         const double rounding = DG_LOGITS_BF16 ? 1.0 / 256 : 0;
         CHECK(!wrong, "%s", wrong);

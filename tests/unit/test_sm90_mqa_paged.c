@@ -132,20 +132,9 @@ static void run_thread(void)
     run_kernel(args, maps);
 }
 
-static bool run_grid(void)
-{
-    bool is_right = true;
-    gridDim.x = (unsigned)args.num_workers;
-    for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++)
-        is_right = lanes_run(THREADS, run_thread) && is_right;
-    return is_right;
-}
-
 static void test_random_problems(void)
 {
     const int count = harness_scaled(48);
-    for (int i = 0; i < 256; i++)
-        lanes_e4m3[i] = (float)random_value((uint8_t)i);
     for (int seed = 1; seed <= count; seed++) {
         struct random_mqa r;
         struct mqa_figures figures;
@@ -155,7 +144,8 @@ static void test_random_problems(void)
         CHECK(make_schedule(&r), "%s: %s", r.line, dg_last_error());
         set_arguments(&r, base);
         set_maps(&r, base);
-        CHECK(run_grid(), "%s: lanes went apart, or wait for ever", r.line);
+        CHECK(lanes_run_grid((unsigned)args.num_workers, THREADS, run_thread),
+              "%s: lanes went apart, or wait for ever", r.line);
         const char *wrong = random_mqa_wrong(&r, 2000, &figures);
         const double rounding = DG_LOGITS_BF16 ? 1.0 / 256 : 0;
         CHECK(!wrong, "%s", wrong);
