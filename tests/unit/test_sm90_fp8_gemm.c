@@ -66,6 +66,23 @@ static int draw(int least, int most)
     return (int)random_range(&state, least, most);
 }
 
+// FP32, or the exponents of four blocks.
+static float draw_scale(void)
+{
+    u32 word = 0;
+    for (int i = 0; i < 4; i++)
+        word |= (u32)draw(121, 133) << 8 * i;
+    return DG_SF_PACKED ? __uint_as_float(word)
+                        : ldexpf(1 + (float)draw(0, 255) / 256, draw(-6, 6));
+}
+
+static double scale_at(const float *scales, i64 row, int block, i64 row_stride, i64 k_stride)
+{
+    const float *word = scales + row * row_stride + (DG_SF_PACKED ? block / 4 : block) * k_stride;
+    return DG_SF_PACKED ? ldexp(1, (int)(__float_as_uint(*word) >> block % 4 * 8 & 255) - 127)
+                        : *word;
+}
+
 static void fill(void)
 {
     const int style = draw(0, 2);
@@ -74,9 +91,9 @@ static void fill(void)
     for (size_t i = 0; i < sizeof b; i++)
         b[i] = (char)random_code(&state, style);
     for (int i = 0; i < MOST_M * MOST_BLOCKS; i++)
-        sfa[i] = ldexpf(1 + (float)draw(0, 255) / 256, draw(-6, 6));
+        sfa[i] = draw_scale();
     for (int i = 0; i < MOST_N * MOST_BLOCKS; i++)
-        sfb[i] = ldexpf(1 + (float)draw(0, 255) / 256, draw(-6, 6));
+        sfb[i] = draw_scale();
     for (size_t i = 0; i < sizeof c; i += 4) {
         const float value = ldexpf((float)draw(-255, 255), draw(-4, 8));
         memcpy(c + i, (char *)&value + (DG_D_FP32 ? 0 : 2), DG_D_FP32 ? 4 : 2);
@@ -102,7 +119,8 @@ static void set_tiles(void)
 
 static void set_maps(void)
 {
-    const int blocks = args.num_k_blocks, element = DG_D_FP32 ? 4 : 2;
+    const int blocks = args.num_k_blocks, columns = DG_SF_PACKED ? (blocks + 3) / 4 : blocks,
+              element = DG_D_FP32 ? 4 : 2;
     struct lanes_map values = {
         .data = a, .stride = {1, PITCH_K, 128}, .swizzle = 128, .box = {128, args.tile_rows}};
     values.shape[0] = args.flags ? 128 : k, values.shape[1] = args.m;
@@ -120,18 +138,18 @@ static void set_maps(void)
     if (DG_SCALES_TMA) { // columns of scales lie behind one another, but for the few rows of B's blocks
         maps.sfa = lanes_encode(&(struct lanes_map){.data = (char *)sfa,
                                                     .stride = {4, args.sfa_k_stride * 4},
-                                                    .shape = {args.m, blocks},
+                                                    .shape = {args.m, columns},
                                                     .box = {args.tile_rows, 1},
                                                     .element = 4});
         maps.sfb = lanes_encode(DG_SFB_BLOCK_N == 1
                                     ? &(struct lanes_map){.data = (char *)sfb,
                                                           .stride = {4, args.sfb_k_stride * 4},
-                                                          .shape = {args.sfb_rows, blocks},
+                                                          .shape = {args.sfb_rows, columns},
                                                           .box = {DG_BLOCK_N, 1},
                                                           .element = 4}
                                     : &(struct lanes_map){.data = (char *)sfb,
                                                           .stride = {4, args.sfb_row_stride * 4},
-                                                          .shape = {blocks, args.sfb_rows},
+                                                          .shape = {columns, args.sfb_rows},
                                                           .box = {4, SFB_COUNT},
                                                           .element = 4});
     }
@@ -153,10 +171,11 @@ static void draw_problem(uint64_t seed)
     if (args.d_tma)
         args.n = args.n < 8 ? 8 : args.n & ~7;
     args.sfb_rows = DG_SFB_BLOCK_N == 1 ? args.n : (args.n + 127) / 128;
+    const int columns = DG_SF_PACKED ? (args.num_k_blocks + 3) / 4 : args.num_k_blocks;
     args.sfa = sfa, args.sfb = sfb;
-    args.sfa_row_stride = by_columns ? 1 : args.num_k_blocks;
+    args.sfa_row_stride = by_columns ? 1 : columns;
     args.sfa_k_stride = by_columns ? args.m : 1;
-    args.sfb_row_stride = b_by_columns ? 1 : args.num_k_blocks;
+    args.sfb_row_stride = b_by_columns ? 1 : columns;
     args.sfb_k_stride = b_by_columns ? args.sfb_rows : 1;
     args.d = d, args.c = c;
     args.d_row_stride = args.n + (args.d_tma ? draw(0, GAP / 8) * 8 : draw(0, GAP));
@@ -197,8 +216,8 @@ static double expected(int row, int column, double *terms)
             size += fabs(product);
         }
         const int row_b = DG_SFB_BLOCK_N == 1 ? column : column / 128;
-        const double scale = (double)sfa[row * args.sfa_row_stride + block * args.sfa_k_stride] *
-                             sfb[row_b * args.sfb_row_stride + block * args.sfb_k_stride];
+        const double scale = scale_at(sfa, row, block, args.sfa_row_stride, args.sfa_k_stride) *
+                             scale_at(sfb, row_b, block, args.sfb_row_stride, args.sfb_k_stride);
         sum += dot * scale;
         *terms += size * scale;
     }
