@@ -12,7 +12,11 @@
 #include <math.h>
 
 enum { LANES_SHARED_BYTES = 232448 };
-#define DG_DYNAMIC_SHARED(name) static char name[LANES_SHARED_BYTES] __attribute__((aligned(1024)))
+// Full of NaN when a CTA begins, whose first thread runs first.
+#define DG_DYNAMIC_SHARED(name)                                                                    \
+    static char name[LANES_SHARED_BYTES] __attribute__((aligned(1024)));                           \
+    if (threadIdx.x == 0)                                                                          \
+    memset(name, 0xff, sizeof name)
 #define DG_SETMAXNREG_INC(count)
 #define DG_SETMAXNREG_DEC(count)
 
@@ -338,7 +342,7 @@ static inline u32 dg_cvt_e4m3x4_f32(const float *values)
     return packed;
 }
 
-// ---- what is left -----------------------------------------------------------------------------------
+// ---- vectors, reductions ----------------------------------------------------------------------------
 
 typedef struct {
     float x, y, z, w;
@@ -358,13 +362,42 @@ static inline float4 make_float4(float x, float y, float z, float w)
     return (float4){x, y, z, w};
 }
 
-// Of clusters, of which there are none.
+static inline u32 __reduce_or_sync(u32 mask, u32 value)
+{
+    const i64 *all = lanes_exchange(value);
+    u32 bits = 0;
+    for (int i = 0; i < 32; i++)
+        bits |= (u32)all[i];
+    return bits;
+}
+
+// ---- hints, which do nothing here -------------------------------------------------------------------
+
+static inline void dg_tma_prefetch_2d(const struct dg_tensor_map *map, int x, int y)
+{
+}
+
+static inline void dg_fence_proxy_tensormap(const struct dg_tensor_map *map)
+{
+}
+
+// ---- clusters, of which there are none --------------------------------------------------------------
+
 static inline u32 dg_cluster_ctarank(void)
 {
     return 0;
 }
 
+static inline u32 dg_mapa(u32 address, u32 rank)
+{
+    return address;
+}
+
 static inline void dg_barrier_cluster_arrive(void)
+{
+}
+
+static inline void dg_barrier_cluster_arrive_relaxed(void)
 {
 }
 
@@ -379,32 +412,6 @@ static inline void dg_mbarrier_arrive_cluster(u32 barrier, u32 rank)
 static inline void dg_tma_load_2d_multicast(u32 smem, const struct dg_tensor_map *map, u32 barrier,
                                             int x, int y, u32 mask)
 {
-}
-
-static inline u32 __reduce_or_sync(u32 mask, u32 value)
-{
-    const i64 *all = lanes_exchange(value);
-    u32 bits = 0;
-    for (int i = 0; i < 32; i++)
-        bits |= (u32)all[i];
-    return bits;
-}
-
-static inline void dg_tma_prefetch_2d(const struct dg_tensor_map *map, int x, int y)
-{
-}
-
-static inline void dg_fence_proxy_tensormap(const struct dg_tensor_map *map)
-{
-}
-
-static inline void dg_barrier_cluster_arrive_relaxed(void)
-{
-}
-
-static inline u32 dg_mapa(u32 address, u32 rank)
-{
-    return address;
 }
 
 static inline void dg_st_async_v4(u32 remote, const float *value, u32 barrier)
