@@ -32,6 +32,7 @@ static struct {
     int running, waiting; // waiting: in __syncthreads
     int meetings;         // that have come about
     i64 progress;         // counts what others may wait for
+    void (*round)(int);   // what else happens after each round, if not NULL; 1: after the last one
     int exchanges[LANES_MOST];
     i64 values[2][LANES_MOST]; // of a warp's exchange under way, and of the one before it
 } lanes;
@@ -71,7 +72,11 @@ static inline bool lanes_run(int count, void (*body)(void))
             threadIdx.x = (unsigned)i;
             swapcontext(&lanes.outside, &lanes.threads[i]);
         }
+        if (lanes.round)
+            lanes.round(0);
     }
+    if (lanes.round)
+        lanes.round(1);
     for (int i = 0; i < count; i++)
         is_right = is_right && lanes.exchanges[i] == lanes.exchanges[i & ~31];
     return is_right && lanes.running == 0;

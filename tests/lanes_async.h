@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // lanes_async.h - what kernels with math groups need beside lanes_kernels.h: barriers in shared memory, copies by TMA and
-// in bulk, products of E4M3.  Copies and products are complete at once, which is one of the orders that a GPU
-// may choose; who does not wait for a barrier is found only where the barrier's others have not come yet.
+// in bulk, products of E4M3.  Each does its work as late as a GPU might: a copy to shared memory some rounds
+// later, one from there when somebody waits for it (or never, if nobody does), a product when its group is waited for.
+// Copies of single words (cp.async) are complete at once.
 //
 // Needs LANES_ROW_BYTES (of an operand of a product) and LANES_COLUMNS (of a product).
 #ifndef DG_TESTS_LANES_ASYNC_H
@@ -10,6 +11,7 @@
 #include "lanes_kernels.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 enum { LANES_SHARED_BYTES = 232448 };
 // Full of NaN when a CTA begins, whose first thread runs first.
@@ -147,20 +149,112 @@ static inline i64 lanes_move(enum lanes_way way, u32 smem, const struct dg_tenso
     return count * (i64)size;
 }
 
+// Copies under way.  Those to shared memory have a round in which they end; the others belong to a group of a thread.
+struct lanes_copy {
+    enum lanes_way way;
+    u32 smem, barrier, bytes; // bytes: of a copy in bulk; 0: a box of `map`
+    struct dg_tensor_map map;
+    char *global;
+    int at[4], thread, group, round;
+};
+
+static struct {
+    struct lanes_copy *list;
+    size_t count, room;
+    int groups[LANES_MOST], round;
+    u32 draws;
+} lanes_copies;
+
+static inline void lanes_push(const struct lanes_copy *copy)
+{
+    if (lanes_copies.count == lanes_copies.room) {
+        lanes_copies.room = 2 * lanes_copies.room + 64;
+        lanes_copies.list =
+            realloc(lanes_copies.list, lanes_copies.room * sizeof *lanes_copies.list);
+    }
+    lanes_copies.draws = lanes_copies.draws * 1664525 + 1013904223;
+    lanes_copies.list[lanes_copies.count] = *copy;
+    lanes_copies.list[lanes_copies.count].thread = (int)threadIdx.x;
+    lanes_copies.list[lanes_copies.count].group = lanes_copies.groups[threadIdx.x];
+    lanes_copies.list[lanes_copies.count++].round =
+        lanes_copies.round + (int)(lanes_copies.draws >> 28);
+}
+
+static inline void lanes_finish(const struct lanes_copy *copy)
+{
+    i64 bytes = copy->bytes;
+    if (bytes == 0)
+        bytes = lanes_move(copy->way, copy->smem, &copy->map, copy->at);
+    else if (copy->way == LANES_LOAD)
+        memcpy(lanes_shared + copy->smem, copy->global, copy->bytes);
+    else
+        memcpy(copy->global, lanes_shared + copy->smem, copy->bytes);
+    if (copy->way == LANES_LOAD)
+        lanes_complete(copy->barrier, 0, bytes);
+}
+
+// Ends those to shared memory whose round has come, and those of `thread` from there in groups below `group`.
+static inline void lanes_finish_some(int thread, int group)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < lanes_copies.count; i++) {
+        const struct lanes_copy copy = lanes_copies.list[i];
+        if (copy.way == LANES_LOAD ? copy.round < lanes_copies.round
+                                   : copy.thread == thread && copy.group < group)
+            lanes_finish(&copy);
+        else
+            lanes_copies.list[left++] = copy;
+    }
+    lanes_copies.count = left;
+}
+
+// After the last round shared memory belongs to others: what has not been read by then is lost.
+static inline void lanes_after_round(int is_last)
+{
+    lanes_copies.round++;
+    lanes_finish_some(-1, 0);
+    for (size_t i = 0; i < lanes_copies.count; i++)
+        lanes.progress += lanes_copies.list[i].way == LANES_LOAD;
+    if (is_last) {
+        if (lanes_copies.count > 0)
+            memset(lanes_shared, 0xff, LANES_SHARED_BYTES);
+        for (size_t i = 0; i < lanes_copies.count; i++)
+            lanes_finish(&lanes_copies.list[i]);
+        lanes_copies.count = 0;
+    }
+}
+
+__attribute__((constructor)) static void lanes_take_part(void)
+{
+    lanes.round = lanes_after_round;
+}
+
+static inline void dg_bulk_commit_group(void)
+{
+    lanes_copies.groups[threadIdx.x]++;
+}
+
+static inline void dg_bulk_wait_group_read(int pending)
+{
+    lanes_finish_some((int)threadIdx.x, lanes_copies.groups[threadIdx.x] - pending);
+}
+
 static inline void lanes_load(u32 smem, const struct dg_tensor_map *map, u32 barrier, const int *at)
 {
-    lanes_complete(barrier, 0, lanes_move(LANES_LOAD, smem, map, at));
+    struct lanes_copy copy = {.way = LANES_LOAD, .smem = smem, .barrier = barrier, .map = *map};
+    memcpy(copy.at, at, sizeof copy.at);
+    lanes_push(&copy);
 }
 
 static inline void dg_tma_store_2d(const struct dg_tensor_map *map, u32 smem, int x, int y,
                                    u64 policy)
 {
-    lanes_move(LANES_STORE, smem, map, (int[]){x, y, 0, 0});
+    lanes_push(&(struct lanes_copy){.way = LANES_STORE, .smem = smem, .map = *map, .at = {x, y}});
 }
 
 static inline void dg_tma_reduce_add_2d(const struct dg_tensor_map *map, u32 smem, int x, int y)
 {
-    lanes_move(LANES_ADD, smem, map, (int[]){x, y, 0, 0});
+    lanes_push(&(struct lanes_copy){.way = LANES_ADD, .smem = smem, .map = *map, .at = {x, y}});
 }
 
 // As sm90_ptx.cuh has it.
@@ -209,13 +303,17 @@ static inline void dg_tma_load_4d(u32 smem, const struct dg_tensor_map *map, u32
 
 static inline void dg_bulk_load(u32 smem, const void *global, u32 bytes, u32 barrier)
 {
-    memcpy(lanes_shared + smem, global, bytes);
-    lanes_complete(barrier, 0, bytes);
+    lanes_push(&(struct lanes_copy){.way = LANES_LOAD,
+                                    .smem = smem,
+                                    .barrier = barrier,
+                                    .bytes = bytes,
+                                    .global = (char *)(uintptr_t)global});
 }
 
 static inline void dg_bulk_store(void *global, u32 smem, u32 bytes)
 {
-    memcpy(global, lanes_shared + smem, bytes);
+    lanes_push(
+        &(struct lanes_copy){.way = LANES_STORE, .smem = smem, .bytes = bytes, .global = global});
 }
 
 static inline void dg_fence_mbarrier_init(void)
@@ -223,14 +321,6 @@ static inline void dg_fence_mbarrier_init(void)
 }
 
 static inline void dg_fence_proxy_async(void)
-{
-}
-
-static inline void dg_bulk_commit_group(void)
-{
-}
-
-static inline void dg_bulk_wait_group_read(int pending)
 {
 }
 
@@ -252,9 +342,28 @@ __attribute__((constructor)) static void lanes_decode(void)
     }
 }
 
+// Products that a thread has asked for.
+static struct {
+    float *d;
+    u32 a, b;
+    int accumulate;
+} lanes_products[LANES_MOST][64];
+static int lanes_num_products[LANES_MOST];
+
+static inline void dg_wgmma(float *d, u32 a, u32 b, int accumulate)
+{
+    const int i = lanes_num_products[threadIdx.x]++;
+    lanes_products[threadIdx.x][i].d = d;
+    lanes_products[threadIdx.x][i].a = a;
+    lanes_products[threadIdx.x][i].b = b;
+    lanes_products[threadIdx.x][i].accumulate = accumulate;
+    for (u32 j = 0; j < LANES_COLUMNS / 2; j++) // nobody may look before the wait
+        d[j] = accumulate ? d[j] : NAN;
+}
+
 // Each thread its own accumulators: rows 16 * warp + lane / 4 and eight further on, columns 8i + 2 * (lane % 4) and the
 // next.  `a`, `b`: where the 32 values of row 0 begin.
-static inline void dg_wgmma(float *d, u32 a, u32 b, int accumulate)
+static inline void lanes_multiply(float *d, u32 a, u32 b, int accumulate)
 {
     const u32 lane = threadIdx.x % 32, row = threadIdx.x / 32 % 4 * 16 + lane / 4,
               column = lane % 4 * 2;
@@ -282,6 +391,11 @@ static inline void dg_wgmma_commit_group(void)
 
 static inline void dg_wgmma_wait(float *d)
 {
+    const int thread = (int)threadIdx.x, count = lanes_num_products[thread];
+    for (int i = 0; i < count; i++)
+        lanes_multiply(lanes_products[thread][i].d, lanes_products[thread][i].a,
+                       lanes_products[thread][i].b, lanes_products[thread][i].accumulate);
+    lanes_num_products[thread] = 0;
 }
 
 // Four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8.

@@ -46,7 +46,7 @@ static void draw_problem(struct random_mqa *r, uint64_t seed)
     r->depth = DG_DEPTH - (DG_DEPTH > 32 ? 16 * (int)random_range(state, 0, 1) : 0);
     r->logits_type = DG_LOGITS_BF16 ? DG_BF16 : DG_F32;
     r->rows = random_range(state, 1, 11);
-    r->num_kv = random_range(state, 1, seed % 4 ? 300 : 1200);
+    r->num_kv = seed % 4 ? random_range(state, 1, 300) : random_range(state, 1500, 2500);
     r->columns = r->flags & DG_MQA_COMPRESSED ? random_range(state, 1, 300) : r->num_kv;
     random_mqa_make(r);
 }
