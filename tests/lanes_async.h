@@ -95,8 +95,8 @@ struct lanes_map {
     i64 stride[4]; // bytes
     int shape[4], box[4];
     int element; // bytes; 0: 1
-    unsigned
-        swizzle; // bytes of a row of the box, of which 16-byte pieces change places within 128 bytes; 0: none do
+    // Bytes of a row of the box, of which 16-byte pieces change places within 128 bytes; 0: none do
+    unsigned swizzle;
 };
 
 static inline struct dg_tensor_map lanes_encode(const struct lanes_map *from)
@@ -379,6 +379,18 @@ static inline void lanes_multiply(float *d, u32 a, u32 b, int accumulate)
         }
         d[i] = accumulate ? d[i] + (float)sum : (float)sum;
     }
+}
+
+// What the products of `count` values add up to; *size grows by their magnitudes.
+static inline double lanes_dot(const char *a, const char *b, int count, double *size)
+{
+    double sum = 0;
+    for (int i = 0; i < count; i++) {
+        const double product = (double)lanes_e4m3[(uint8_t)a[i]] * lanes_e4m3[(uint8_t)b[i]];
+        sum += product;
+        *size += fabs(product);
+    }
+    return sum;
 }
 
 static inline void dg_wgmma_fence(void)

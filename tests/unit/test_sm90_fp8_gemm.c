@@ -208,13 +208,10 @@ static double expected(int row, int column, double *terms)
     double sum = 0;
     *terms = 0;
     for (int block = 0; block < args.num_k_blocks; block++) {
-        double dot = 0, size = 0;
-        for (int i = block * 128; i < k && i < block * 128 + 128; i++) {
-            const double product = (double)lanes_e4m3[(uint8_t)a[row * PITCH_K + i]] *
-                                   lanes_e4m3[(uint8_t)b[column * PITCH_K + i]];
-            dot += product;
-            size += fabs(product);
-        }
+        const int from = block * 128, count = k - from < 128 ? k - from : 128;
+        double size = 0;
+        const double dot =
+            lanes_dot(a + row * PITCH_K + from, b + column * PITCH_K + from, count, &size);
         const int row_b = DG_SFB_BLOCK_N == 1 ? column : column / 128;
         const double scale = scale_at(sfa, row, block, args.sfa_row_stride, args.sfa_k_stride) *
                              scale_at(sfb, row_b, block, args.sfb_row_stride, args.sfb_k_stride);

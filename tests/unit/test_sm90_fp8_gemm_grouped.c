@@ -253,13 +253,10 @@ static double product(int group, int row, int column, double *terms)
 {
     double sum = 0;
     for (int block = 0; block < args.num_k_blocks; block++) {
-        double dot = 0, size = 0;
-        for (int i = block * 128; i < k && i < block * 128 + 128; i++) {
-            const double term = (double)lanes_e4m3[(uint8_t)a[row * PITCH_K + i]] *
-                                lanes_e4m3[(uint8_t)b[(group * MOST_N + column) * PITCH_K + i]];
-            dot += term;
-            size += fabs(term);
-        }
+        const int from = block * 128, count = k - from < 128 ? k - from : 128;
+        double size = 0;
+        const double dot = lanes_dot(a + row * PITCH_K + from,
+                                     b + (group * MOST_N + column) * PITCH_K + from, count, &size);
         const double scale = (double)sfa[row * args.sfa_row_stride + block * args.sfa_k_stride] *
                              sfb[group * groups.sfb_group + column / 128 * args.sfb_row_stride +
                                  block * args.sfb_k_stride];

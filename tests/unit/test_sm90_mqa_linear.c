@@ -6,7 +6,7 @@
 #define DG_DEPTH 128
 #endif
 #include "../harness.h"
-#include "../random_problem.h"
+#include "../random_mqa.h"
 
 #include <assert.h>
 
@@ -70,9 +70,7 @@ static float *weight_of(int query, int head)
 
 static float draw_weight(int style, int head)
 {
-    const float value = ldexpf(1 + (float)(random_next(&state) >> 41) * 0x1p-23f,
-                               (int)random_range(&state, -5, 1)) *
-                        (random_next(&state) % 2 ? 1.0f : -1.0f);
+    const float value = mqa_float(&state, -5, 1) * (random_next(&state) % 2 ? 1.0f : -1.0f);
     switch (style) {
     case 1:
         return value * 0x1p90f;

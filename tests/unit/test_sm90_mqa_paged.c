@@ -31,8 +31,7 @@
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "backend/sm90/sm90_mqa_paged.cu"
 
-static struct dg_sm90_mqa_args args;
-static struct dg_sm90_mqa_maps maps;
+#include "../lanes_mqa.h"
 
 // ---- a problem --------------------------------------------------------------------------------------
 
@@ -42,7 +41,7 @@ static void draw_problem(struct random_mqa *r, uint64_t seed)
     uint64_t *state = &r->state;
     r->is_paged = 1;
     r->heads = 2 * DG_LANES * (int)random_range(state, 1, HEAD_ROWS);
-    r->depth = DG_DEPTH - (DG_DEPTH > 32 ? 16 * (int)random_range(state, 0, 1) : 0);
+    r->depth = lanes_mqa_depth(state);
     r->logits_type = DG_LOGITS_BF16 ? DG_BF16 : DG_F32;
     r->flags &= DG_MQA_CLEAN;
     r->batch = (int)random_range(state, 1, 5);
@@ -63,37 +62,22 @@ static bool make_schedule(struct random_mqa *r)
     return status == DG_OK;
 }
 
-// As sm90_mqa.c makes them.
 static void set_arguments(const struct random_mqa *r, void *const *base)
 {
-    const int row_capacity = (int)(r->max_pages * r->page_size);
-    args = (struct dg_sm90_mqa_args){
-        .logits = base[MQA_LOGITS],
-        .logits_row_stride = r->columns + r->logits_gap,
-        .weights = base[MQA_WEIGHTS],
-        .weights_row_stride = r->heads + r->weights_gap,
-        .weights_bf16 = r->weights_type == DG_BF16,
-        .rows = (int)r->rows,
-        .columns = (int)r->columns,
-        .heads = r->heads,
-        .head_rows = r->heads / (2 * DG_LANES),
-        .head_step = r->heads / (2 * DG_LANES),
-        .is_clean = (r->flags & DG_MQA_CLEAN) != 0,
-        .is_filled = (r->flags & DG_MQA_CLEAN) != 0,
-        .lengths = base[MQA_STARTS],
-        .block_table = base[MQA_ENDS],
-        .schedule = base[MQA_SCHEDULE],
-        .block_table_stride = r->max_pages + r->table_gap,
-        .max_pages = r->max_pages,
-        .batch = r->batch,
-        .next_n = r->next_n,
-        .num_tokens = r->next_n,
-        .lengths_per_row = r->lengths_per_row,
-        .num_workers = r->num_workers,
-        .page_size = r->page_size,
-        .page_shift = __builtin_ctz((unsigned)r->page_size),
-        .max_length = row_capacity < r->columns ? row_capacity : (int)r->columns,
-    };
+    const int room = (int)(r->max_pages * r->page_size);
+    lanes_mqa_arguments(r, base);
+    args.lengths = base[MQA_STARTS];
+    args.block_table = base[MQA_ENDS];
+    args.schedule = base[MQA_SCHEDULE];
+    args.block_table_stride = r->max_pages + r->table_gap;
+    args.max_pages = r->max_pages;
+    args.batch = r->batch;
+    args.next_n = args.num_tokens = r->next_n;
+    args.lengths_per_row = r->lengths_per_row;
+    args.num_workers = r->num_workers;
+    args.page_size = r->page_size;
+    args.page_shift = __builtin_ctz((unsigned)r->page_size);
+    args.max_length = room < r->columns ? room : (int)r->columns;
     if (r->page_size == STAGE_KEYS && r->depth == DG_DEPTH)
         args.merged_rows = STAGE_KEYS + STAGE_KEYS * 4 / DG_DEPTH;
 }
@@ -102,14 +86,6 @@ static void set_maps(const struct random_mqa *r, void *const *base)
 {
     const int page_keys = r->page_size < STAGE_KEYS ? r->page_size : STAGE_KEYS;
     const i64 page_stride = mqa_page_bytes(r) + r->page_gap;
-    maps.q = lanes_encode(&(struct lanes_map){
-        .data = base[MQA_Q],
-        .stride = {1, (i64)args.head_step * r->depth, (i64)r->heads * r->depth + r->q_gap,
-                   r->depth},
-        .shape = {r->depth, 2 * DG_LANES, args.rows, args.head_rows},
-        .box = {DG_DEPTH, 2 * DG_LANES, QUERIES, HEAD_ROWS},
-        .swizzle = DG_DEPTH,
-    });
     maps.kv = lanes_encode(&(struct lanes_map){
         .data = base[MQA_KV],
         .stride = {1, r->depth, page_stride},
@@ -127,29 +103,19 @@ static void set_maps(const struct random_mqa *r, void *const *base)
     });
 }
 
-static void run_thread(void)
-{
-    run_kernel(args, maps);
-}
-
 static void test_random_problems(void)
 {
     const int count = harness_scaled(48);
     for (int seed = 1; seed <= count; seed++) {
         struct random_mqa r;
-        struct mqa_figures figures;
         void *base[MQA_BUFFERS];
         draw_problem(&r, (uint64_t)seed);
         random_mqa_host(&r, base);
         CHECK(make_schedule(&r), "%s: %s", r.line, dg_last_error());
         set_arguments(&r, base);
         set_maps(&r, base);
-        CHECK(lanes_run_grid((unsigned)args.num_workers, THREADS, run_thread),
-              "%s: lanes went apart, or wait for ever", r.line);
-        const char *wrong = random_mqa_wrong(&r, 2000, &figures);
-        const double rounding = DG_LOGITS_BF16 ? 1.0 / 256 : 0;
-        CHECK(!wrong, "%s", wrong);
-        CHECK(figures.of_terms <= 2e-6 + rounding, "%s: %g of the terms", r.line, figures.of_terms);
+        const char *wrong = lanes_mqa_try(&r, (unsigned)r.num_workers, 2e-6);
+        CHECK(!wrong, "%s: %s", r.line, wrong);
         random_mqa_free(&r);
     }
 }
