@@ -192,10 +192,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             }
         }
         dg_bulk_wait_group_read(0); // the buffers must outlive their stores
-    }
-    if (CLUSTER > 1) { // a neighbour may still write into this CTA's shared memory
-        __syncwarp();
-        dg_barrier_cluster_arrive();
-        dg_barrier_cluster_wait();
+        if (CLUSTER > 1) {          // as this CTA's barriers must their neighbours' last arrivals
+            __syncwarp();
+            dg_barrier_cluster_arrive();
+            dg_barrier_cluster_wait();
+        }
     }
 }

@@ -4,8 +4,9 @@
 // in a layout.
 //
 // Who follows the schedule (sm90_schedule.cuh) may take longer for it than what is in the ring lasts.  So a warp of
-// its own, the walker, does and tells the loader warp, up to TILE_SLOTS tiles ahead.  Where scales need all other warps
-// of the loader's group, there is none: the loader and they walk for themselves.
+// its own, the walker, does and tells the loader, up to TILE_SLOTS tiles ahead, which then is one lane whose warp has no
+// other.  Where scales need all other warps of the loader's group, there is no walker: the loader warp and they walk for
+// themselves.
 //
 // The math groups do not walk: the loader writes into a tile's first slot what they have to know of it.
 //
@@ -78,7 +79,7 @@ DG_DEVICE void make_tile_slots(u32 smem)
 {
     for (int i = 0; i < TILE_SLOTS; i++) {
         dg_mbarrier_init(smem + TILE_FULL_AT + i * 8, 1);
-        dg_mbarrier_init(smem + TILE_EMPTY_AT + i * 8, 32);
+        dg_mbarrier_init(smem + TILE_EMPTY_AT + i * 8, 1);
     }
 }
 
@@ -96,8 +97,8 @@ DG_DEVICE void run_walker(const struct dg_sm90_gemm_args *args, const struct dg_
     start_walk(&walk);
     do {
         find_tile(args, groups, &walk, &tile);
+        dg_mbarrier_wait(smem + TILE_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
         if (threadIdx.x % 32 == 0) {
-            dg_mbarrier_wait(smem + TILE_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
             write_tile(smem + TILES_AT + slot.index * NOTE_BYTES, &tile);
             dg_mbarrier_arrive(smem + TILE_FULL_AT + slot.index * 8);
         }
@@ -152,34 +153,45 @@ DG_DEVICE void prefetch_d(const struct dg_sm90_gemm_args *args, const struct dg_
         dg_tma_prefetch_2d(&maps->d_tile, tile->n0, tile->m0 + (groups->own_d ? tile->group : 0) * groups->rows_of_map_d);
 }
 
-// One lane fills the ring.  Rows beyond the matrix and columns beyond k arrive as zeros.
+// One k-block into a free slot, by one lane.  Rows beyond the matrix and columns beyond k arrive as zeros.
+DG_DEVICE void load_block(const struct dg_sm90_group_args *groups, const struct dg_sm90_group_maps *maps,
+                          const struct dg_sm90_value_maps *values, u32 smem, const struct tile *tile, int block,
+                          u32 index)
+{
+    const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
+    const u32 full = smem + FULL_AT + index * 8;
+    dg_mbarrier_arrive_expect_tx(full, (tile->rows + 63) / 64 * ROW_PIECE_BYTES + B_BYTES +
+                                           (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0));
+    load_a(smem + index * A_BYTES, values, full, block * BLOCK_K, tile, index_a);
+    dg_tma_load_3d(smem + B_AT + index * B_BYTES, &values->b, full, block * BLOCK_K, tile->n0, index_b);
+    if (DG_SCALES_TMA) {
+        const u32 scales = smem + SCALE_AT + index * SCALE_BYTES;
+        const int column = DG_SF_PACKED ? block / 4 : tile->first_block + block;
+        dg_tma_load_3d(scales, &maps->sfa, full, tile->m0, column, index_a);
+        load_sfb(scales + SFA_BYTES, maps, full, column, tile, index_b);
+    }
+}
+
+// The lanes that there are wait together (dg_mbarrier_wait), and one acts.
 DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                          const struct dg_sm90_group_maps *maps, const struct dg_sm90_value_maps *values, u32 smem,
                          const struct tile *tile, struct slot *slot)
 {
-    const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
-    const u32 bytes = (tile->rows + 63) / 64 * ROW_PIECE_BYTES + B_BYTES + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0);
-    dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
-    write_tile(smem + NOTES_AT + slot->index * NOTE_BYTES, tile);
-    if (tile->num_blocks <= 0) {
-        dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
-        next_slot(slot);
-    }
-    for (int block = 0; block < tile->num_blocks; block++, next_slot(slot)) {
-        const u32 full = smem + FULL_AT + slot->index * 8;
-        if (block > 0)
-            dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
-        dg_mbarrier_arrive_expect_tx(full, bytes);
-        load_a(smem + slot->index * A_BYTES, values, full, block * BLOCK_K, tile, index_a);
-        dg_tma_load_3d(smem + B_AT + slot->index * B_BYTES, &values->b, full, block * BLOCK_K, tile->n0, index_b);
-        if (DG_SCALES_TMA) {
-            const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
-            const int column = DG_SF_PACKED ? block / 4 : tile->first_block + block;
-            dg_tma_load_3d(scales, &maps->sfa, full, tile->m0, column, index_a);
-            load_sfb(scales + SFA_BYTES, maps, full, column, tile, index_b);
+    const int acts = HAS_WALKER || threadIdx.x % 32 == 0, is_empty = tile->num_blocks <= 0;
+    for (int block = 0; block < max(tile->num_blocks, 1); block++, next_slot(slot)) {
+        dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
+        if (acts) {
+            if (block == 0)
+                write_tile(smem + NOTES_AT + slot->index * NOTE_BYTES, tile);
+            if (is_empty)
+                dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
+            else
+                load_block(groups, maps, values, smem, tile, block, slot->index);
+            if (!is_empty && block == tile->num_blocks / 2)
+                prefetch_d(args, groups, maps, tile);
         }
-        if (block == tile->num_blocks / 2)
-            prefetch_d(args, groups, maps, tile);
+        if (!HAS_WALKER)
+            __syncwarp();
     }
 }
 
@@ -196,17 +208,13 @@ DG_DEVICE void run_loader(const struct dg_sm90_gemm_args *args, const struct dg_
             take_tile(smem, &tile_slot, &tile);
         else
             find_tile(args, groups, &walk, &tile);
-        if (threadIdx.x % 32 == 0) {
-            if (groups->kind == DG_SM90_ALONG_K && tile.num_blocks > 0 &&
-                values != &groups->list[tile.place].values) {
-                values = &groups->list[tile.place].values;
-                dg_fence_proxy_tensormap(&values->a);
-                dg_fence_proxy_tensormap(&values->a_piece);
-                dg_fence_proxy_tensormap(&values->b);
-            }
-            load_tile(args, groups, maps, values, smem, &tile, &slot);
+        if (groups->kind == DG_SM90_ALONG_K && tile.num_blocks > 0 && values != &groups->list[tile.place].values) {
+            values = &groups->list[tile.place].values;
+            dg_fence_proxy_tensormap(&values->a);
+            dg_fence_proxy_tensormap(&values->a_piece);
+            dg_fence_proxy_tensormap(&values->b);
         }
-        __syncwarp();
+        load_tile(args, groups, maps, values, smem, &tile, &slot);
     } while (tile.num_blocks >= 0);
 }
 
@@ -361,7 +369,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     dg_griddepcontrol_wait();
     if (warp >= 4 * DG_MATH_GROUPS) {
         DG_SETMAXNREG_DEC((int)LOAD_REGISTERS);
-        if (warp == 4 * DG_MATH_GROUPS) {
+        if (warp == 4 * DG_MATH_GROUPS && (!HAS_WALKER || threadIdx.x % 32 == 0)) {
             run_loader(&args, &groups, &maps, smem);
             dg_griddepcontrol_launch_dependents();
         } else if (!HAS_WALKER) {

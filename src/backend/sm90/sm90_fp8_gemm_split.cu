@@ -124,10 +124,13 @@ DG_DEVICE void load_operand(u32 smem, const struct dg_sm90_maps *maps, const str
         dg_griddepcontrol_wait();
     for (int i = 0; i < work->count; i++) {
         dg_mbarrier_wait(smem + EMPTY_AT + slot_of(i) * 8, parity_of(i) ^ 1);
-        if (is_b)
-            load_b(smem, maps, work, i, flags);
-        else
-            load_a(smem, maps, work, i, flags);
+        if (threadIdx.x % 32 == 0) {
+            if (is_b)
+                load_b(smem, maps, work, i, flags);
+            else
+                load_a(smem, maps, work, i, flags);
+        }
+        __syncwarp();
     }
 }
 
@@ -354,13 +357,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         if (warp >= 4 * MATH_GROUPS + 2) {
             dg_griddepcontrol_wait();
             load_scales(&args, smem, &work);
-        } else if (threadIdx.x % 32 == 0) {
+        } else {
             load_operand(smem, &maps, &work, warp == 4 * MATH_GROUPS, args.flags);
         }
-        if (DG_SPLIT > 1) {
-            __syncwarp();
+        if (DG_SPLIT > 1)
             dg_barrier_cluster_wait();
-        }
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
         const int k_group = warp / 4 / TILE_GROUPS, part = rank * DG_K_GROUPS + k_group, strip = warp % STRIPS;

@@ -200,22 +200,22 @@ DG_DEVICE void load_stage(const struct dg_sm90_mqa_args *args, const struct dg_s
     const u32 full = smem + FULL_AT + slot.index * 8, offset = scale_offset(args);
     const u32 bytes = (offset + min(args->num_kv - position, (int)STAGE_KEYS) * 4 + 15) & ~15u;
     dg_mbarrier_wait(smem + EMPTY_AT + slot.index * 8, slot.parity ^ 1);
-    dg_mbarrier_arrive_expect_tx(full, STAGE_BYTES + bytes);
-    dg_tma_load_2d(smem + slot.index * STAGE_BYTES, &maps->kv, full, 0, position);
-    dg_bulk_load(smem + SCALES_AT + slot.index * SCALE_BYTES, (const char *)(args->scales + position) - offset, bytes,
-                 full);
+    if (threadIdx.x % 32 == 0) {
+        dg_mbarrier_arrive_expect_tx(full, STAGE_BYTES + bytes);
+        dg_tma_load_2d(smem + slot.index * STAGE_BYTES, &maps->kv, full, 0, position);
+        dg_bulk_load(smem + SCALES_AT + slot.index * SCALE_BYTES, (const char *)(args->scales + position) - offset,
+                     bytes, full);
+    }
+    __syncwarp();
 }
 
 DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
                          u32 smem, struct share share)
 {
     struct slot slot = {0, 0};
-    for (struct work work = next_work(args, &share); work.stages; work = next_work(args, &share)) {
-        if (threadIdx.x % 32 == 0)
-            for (int stage = 0; stage < work.stages; stage++, next_slot(&slot, DG_NUM_STAGES))
-                load_stage(args, maps, smem, slot, work.first + stage * STAGE_KEYS);
-        __syncwarp();
-    }
+    for (struct work work = next_work(args, &share); work.stages; work = next_work(args, &share))
+        for (int stage = 0; stage < work.stages; stage++, next_slot(&slot, DG_NUM_STAGES))
+            load_stage(args, maps, smem, slot, work.first + stage * STAGE_KEYS);
 }
 
 // The last unit has no stages.

@@ -116,12 +116,14 @@ DG_DEVICE void dg_mbarrier_arrive_cluster(u32 barrier, u32 rank)
                  "mbarrier.arrive.shared::cluster.b64 _, [remote];}" ::"r"(barrier), "r"(rank) : "memory");
 }
 
-// Waits until the phase with this parity has completed.  try_wait suspends in hardware for a while.
+// Waits until the phase with this parity has completed.  try_wait suspends the warp, for up to so many nanoseconds, but
+// only if no lane of it is elsewhere: one that waits while others are held at a __syncwarp polls without end, and takes
+// issue slots from the warps beside it.  So a warp waits as a whole, or its other lanes have left the kernel.
 DG_DEVICE void dg_mbarrier_wait(u32 barrier, u32 parity)
 {
     asm volatile("{.reg .pred done;\n"
-                 "wait: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 "@!done bra wait;}" ::"r"(barrier), "r"(parity) : "memory");
+                 "wait: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1, %2;\n"
+                 "@!done bra wait;}" ::"r"(barrier), "r"(parity), "r"(10000000) : "memory");
 }
 
 // ---- cp.async (9.7.9.25.3) ----
