@@ -42,6 +42,11 @@ static inline void dg_prefetch_l1(const void *at)
 {
 }
 
+static inline int dg_elect(void)
+{
+    return threadIdx.x % 32 == 0;
+}
+
 static inline int dg_divide(int x, struct dg_sm90_divisor by)
 {
     return (int)((u64)(u32)x * by.multiplier >> by.shift);

@@ -124,7 +124,7 @@ DG_DEVICE void load_operand(u32 smem, const struct dg_sm90_maps *maps, const str
         dg_griddepcontrol_wait();
     for (int i = 0; i < work->count; i++) {
         dg_mbarrier_wait(smem + EMPTY_AT + slot_of(i) * 8, parity_of(i) ^ 1);
-        if (threadIdx.x % 32 == 0) {
+        if (dg_elect()) {
             if (is_b)
                 load_b(smem, maps, work, i, flags);
             else

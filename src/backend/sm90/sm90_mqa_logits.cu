@@ -200,7 +200,7 @@ DG_DEVICE void load_stage(const struct dg_sm90_mqa_args *args, const struct dg_s
     const u32 full = smem + FULL_AT + slot.index * 8, offset = scale_offset(args);
     const u32 bytes = (offset + min(args->num_kv - position, (int)STAGE_KEYS) * 4 + 15) & ~15u;
     dg_mbarrier_wait(smem + EMPTY_AT + slot.index * 8, slot.parity ^ 1);
-    if (threadIdx.x % 32 == 0) {
+    if (dg_elect()) {
         dg_mbarrier_arrive_expect_tx(full, STAGE_BYTES + bytes);
         dg_tma_load_2d(smem + slot.index * STAGE_BYTES, &maps->kv, full, 0, position);
         dg_bulk_load(smem + SCALES_AT + slot.index * SCALE_BYTES, (const char *)(args->scales + position) - offset,
@@ -235,7 +235,7 @@ DG_DEVICE void load_units(const struct dg_sm90_mqa_args *args, const struct dg_s
             weights[quad] = fetch_weights(args, row + quad * 4,
                                           work.stages ? min(args->rows - (int)row - quad * 4, 4) : 0);
         dg_mbarrier_wait(smem + Q_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
-        if (lane == 0 && work.stages) {
+        if (work.stages && dg_elect()) {
             dg_mbarrier_expect_tx(full, DG_QUADS * HEADS_BYTES);
             for (int quad = 0; quad < DG_QUADS; quad++)
                 load_queries(smem + Q_AT + slot.index * UNIT_Q_BYTES + quad * Q_BYTES + HEADS_AT, &maps->q, full,

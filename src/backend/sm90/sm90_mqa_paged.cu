@@ -23,6 +23,7 @@
 
 enum {
     STAGE_KEYS = 64,
+    MOST_PAGES = STAGE_KEYS / 16, // of a stage
     MOST_KEY_LOADERS = 2,
     CHUNK_STAGES = DG_SM90_MQA_CHUNK / STAGE_KEYS,
     KEY_BYTES = STAGE_KEYS * DG_DEPTH,
@@ -132,22 +133,30 @@ DG_DEVICE struct pages read_pages(const struct dg_sm90_mqa_args *args, int seque
     return pages;
 }
 
-// The keys of one stage.  Lane i has the id of its i-th page; `first_key`: the first one of them.
+// The keys of one stage.  `first_key`: the first one of its pages, whose ids are those of lanes `place` and on.
 DG_DEVICE void load_stage(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps, u32 smem,
-                          struct slot slot, int page, int first_key)
+                          struct slot slot, int ids, int place, int first_key)
 {
-    const u32 lane = threadIdx.x % 32, full = smem + FULL_AT + slot.index * 8;
-    const u32 keys = smem + slot.index * STAGE_BYTES, page_keys = min(args->page_size, (int)STAGE_KEYS);
+    const u32 full = smem + FULL_AT + slot.index * 8, keys = smem + slot.index * STAGE_BYTES;
+    const u32 page_keys = min(args->page_size, (int)STAGE_KEYS);
+    int page[MOST_PAGES];
+#pragma unroll
+    for (int i = 0; i < MOST_PAGES; i++)
+        page[i] = __shfl_sync(~0u, ids, place + i);
     dg_mbarrier_wait(smem + EMPTY_AT + slot.index * 8, slot.parity ^ 1);
-    if (lane == 0)
+    if (dg_elect()) {
         dg_mbarrier_arrive_expect_tx(full, args->merged_rows ? args->merged_rows * DG_DEPTH
                                                               : KEY_BYTES + STAGE_KEYS * 4);
-    __syncwarp();
-    if (lane * page_keys < STAGE_KEYS) {
-        dg_tma_load_3d(keys + lane * page_keys * DG_DEPTH, &maps->kv, full, 0, first_key, page);
-        if (!args->merged_rows)
-            dg_tma_load_2d(keys + KEY_BYTES + lane * max(page_keys * 4, 128), &maps->scales, full, first_key, page);
+#pragma unroll
+        for (u32 i = 0; i < MOST_PAGES; i++) {
+            if (i * page_keys >= STAGE_KEYS)
+                break;
+            dg_tma_load_3d(keys + i * page_keys * DG_DEPTH, &maps->kv, full, 0, first_key, page[i]);
+            if (!args->merged_rows)
+                dg_tma_load_2d(keys + KEY_BYTES + i * max(page_keys * 4, 128), &maps->scales, full, first_key, page[i]);
+        }
     }
+    __syncwarp();
 }
 
 DG_DEVICE u32 key_loaders(const struct dg_sm90_mqa_args *args)
@@ -159,7 +168,6 @@ DG_DEVICE u32 key_loaders(const struct dg_sm90_mqa_args *args)
 DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm90_mqa_maps *maps,
                          u32 smem, struct share share, u32 turn, u32 loaders)
 {
-    const int lane = threadIdx.x % 32;
     struct slot slot = {turn, 0};
     struct pages pages = {0, 0, 0};
     int stage = turn; // the loader's next one, counted in the sequence's part
@@ -179,7 +187,7 @@ DG_DEVICE void load_keys(const struct dg_sm90_mqa_args *args, const struct dg_sm
                 pages.ids = pages.next_ids;
                 pages.next_ids = read_table(args, work.sequence, pages.first + 32);
             }
-            load_stage(args, maps, smem, slot, __shfl_sync(~0u, pages.ids, place + lane % 4), key & (args->page_size - 1));
+            load_stage(args, maps, smem, slot, pages.ids, place, key & (args->page_size - 1));
         }
         stage -= work.stages;
     }
@@ -197,7 +205,7 @@ DG_DEVICE void load_sequences(const struct dg_sm90_mqa_args *args,
                   info = smem + INFO_AT + slot.index * INFO_BYTES;
         const int row = work.sequence * args->next_n + args->first_token;
         dg_mbarrier_wait(smem + Q_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
-        if (lane == 0 && work.stages) {
+        if (work.stages && dg_elect()) {
             dg_mbarrier_expect_tx(full, HEADS_BYTES);
             load_queries(smem + Q_AT + slot.index * HEADS_BYTES, &maps->q, full, row);
         }

@@ -28,6 +28,18 @@ DG_DEVICE u32 dg_smem_address(const void *pointer)
     return (u32)__cvta_generic_to_shared(pointer);
 }
 
+// True in one lane of a warp that is there as a whole (elect.sync).  ptxas knows what that means: under any other
+// condition each copy by TMA stands in a loop over the lanes that may want it.
+DG_DEVICE int dg_elect(void)
+{
+    int is_elected;
+    asm volatile("{.reg .pred elected;\n"
+                 "elect.sync _|elected, 0xffffffff;\n"
+                 "selp.s32 %0, 1, 0, elected;}"
+                 : "=r"(is_elected));
+    return is_elected;
+}
+
 // ---- plain shared memory ----
 
 DG_DEVICE u32 dg_ld_shared(u32 address)
