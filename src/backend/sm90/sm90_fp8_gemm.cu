@@ -192,8 +192,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             }
         }
         dg_bulk_wait_group_read(0); // the buffers must outlive their stores
-        if (CLUSTER > 1) {          // as this CTA's barriers must their neighbours' last arrivals
-            __syncwarp();
+        if (CLUSTER > 1) {
+            __syncwarp(); // and this CTA's barriers its neighbours' last arrivals
             dg_barrier_cluster_arrive();
             dg_barrier_cluster_wait();
         }
