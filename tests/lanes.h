@@ -5,7 +5,7 @@
 //     #include "backend/sm90/some_piece.cuh"        // compiled as C
 //     static void body(void) { ... threadIdx.x ... }
 //     blockIdx.x = 3;
-//     CHECK(lanes_run(64, body), "...");            // false: lanes of a warp went different ways
+//     CHECK(lanes_run(64, body), "...");            // false: lanes of a warp went different ways, or waited so
 //
 // A thread runs until it waits for others: in an exchange among the 32 lanes of its warp, all of which take part, in
 // __syncthreads, or at a barrier (lanes_async.h).  What device code needs beyond that the test provides.
@@ -33,6 +33,7 @@ static struct {
     int meetings;         // that have come about
     i64 progress;         // counts what others may wait for
     void (*round)(int);   // what else happens after each round, if not NULL; 1: after the last one
+    bool is_parted;       // somebody waited at a barrier, and a lane of his warp for him
     int exchanges[LANES_MOST];
     i64 values[2][LANES_MOST]; // of a warp's exchange under way, and of the one before it
 } lanes;
@@ -59,6 +60,7 @@ static inline bool lanes_run(int count, void (*body)(void))
     lanes.body = body;
     lanes.running = count;
     lanes.waiting = lanes.meetings = 0;
+    lanes.is_parted = false;
     for (int i = 0; i < count; i++) {
         getcontext(&lanes.threads[i]);
         lanes.threads[i].uc_stack.ss_sp = lanes.stacks[i];
@@ -79,7 +81,7 @@ static inline bool lanes_run(int count, void (*body)(void))
         lanes.round(1);
     for (int i = 0; i < count; i++)
         is_right = is_right && lanes.exchanges[i] == lanes.exchanges[i & ~31];
-    return is_right && lanes.running == 0;
+    return is_right && !lanes.is_parted && lanes.running == 0;
 }
 
 // The CTAs of a grid, one after the other.
@@ -104,6 +106,16 @@ static inline const i64 *lanes_exchange(i64 value)
         while (lanes.exchanges[first + lane] < turn)
             lanes_yield();
     return round + first;
+}
+
+// For a thread that has to wait for something else than its warp: a lane of it that waits for this one meanwhile would
+// have it poll on a GPU.
+static inline void lanes_note_parted(void)
+{
+    const unsigned first = threadIdx.x & ~31u;
+    for (unsigned lane = 0; lane < 32; lane++)
+        if (lanes.exchanges[first + lane] > lanes.exchanges[threadIdx.x])
+            lanes.is_parted = true;
 }
 
 static inline void __syncthreads(void)

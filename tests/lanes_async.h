@@ -66,8 +66,10 @@ static inline void dg_mbarrier_arrive_expect_tx(u32 barrier, u32 bytes)
 
 static inline void dg_mbarrier_wait(u32 barrier, u32 parity)
 {
-    while (lanes_barriers[barrier / 8].phase % 2 == parity)
+    while (lanes_barriers[barrier / 8].phase % 2 == parity) {
+        lanes_note_parted();
         lanes_yield();
+    }
 }
 
 // Those of the whole CTA, by number; `threads` of it meet.

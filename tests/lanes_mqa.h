@@ -53,7 +53,7 @@ static const char *lanes_mqa_try(const struct random_mqa *r, unsigned ctas, doub
     static char text[64];
     struct mqa_figures figures;
     if (!lanes_run_grid(ctas, THREADS, lanes_mqa_thread))
-        return "lanes went apart, or wait for ever";
+        return "lanes went apart, or wait alone or for ever";
     const char *wrong = random_mqa_wrong(r, 2000, &figures);
     snprintf(text, sizeof text, "%g of the terms", figures.of_terms);
     return wrong                                                          ? wrong

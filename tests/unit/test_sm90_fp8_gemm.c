@@ -260,7 +260,7 @@ static void test_random_problems(void)
         const unsigned ctas =
             IS_SPLIT ? (unsigned)(args.units_m * args.units_n) : 1 + (unsigned)seed % 3;
         CHECK(lanes_run_grid(ctas, THREADS, run_thread),
-              "seed %d: lanes went apart, or wait for ever", seed);
+              "seed %d: lanes went apart, or wait alone or for ever", seed);
         const i64 wrong = find_wrong();
         CHECK(wrong < 0, "seed %d: m=%d n=%d k=%d c=%d tma=%d: element %lld of row %lld", seed,
               args.m, args.n, k, args.c_mode, args.d_tma, wrong % args.d_row_stride,

@@ -307,7 +307,7 @@ static void test_random_layouts(void)
         draw_problem((uint64_t)seed);
         const unsigned ctas = 1 + (unsigned)draw(0, 3);
         CHECK(lanes_run_grid(ctas, THREADS, run_thread),
-              "seed %d: lanes went apart, or wait for ever", seed);
+              "seed %d: lanes went apart, or wait alone or for ever", seed);
         const i64 wrong = find_wrong();
         CHECK(wrong < 0,
               "seed %d: kind=%d groups=%d m=%d n=%d k=%d c=%d idle=%d tma=%d: element %lld of row "
