@@ -107,7 +107,7 @@ DG_DEVICE void run_walker(const struct dg_sm90_gemm_args *args, const struct dg_
     } while (tile.num_blocks >= 0);
 }
 
-// The next tile from the walker, for all lanes.
+// The next tile from the walker.
 DG_DEVICE void take_tile(u32 smem, struct slot *slot, struct tile *tile)
 {
     const u32 at = smem + TILES_AT + slot->index * NOTE_BYTES;
