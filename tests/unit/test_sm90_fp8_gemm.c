@@ -13,26 +13,8 @@
 #define DG_D_FP32 0
 #define DG_D_BUFFERS 2
 #endif
-#define DG_CLUSTER_M 1
-#define DG_CLUSTER_N 1
-#define DG_ALL_LANES 0
-#define DG_LOAD_REGISTERS 40
-#define DG_MATH_REGISTERS 232
-#define DG_ENTRY run_kernel
-#define LANES_ROW_BYTES 128
-#define LANES_COLUMNS DG_BLOCK_N
+#include "../lanes_gemm.h"
 
-#include "../harness.h"
-#include "../random_problem.h"
-
-#include "backend/sm90/sm90_gemm.h"
-
-#include <assert.h>
-
-#include "../lanes_async.h"
-
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wsign-compare"
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #ifdef DG_SPLIT // one tile to a CTA
 #include "backend/sm90/sm90_fp8_gemm_split.cu"
@@ -59,41 +41,14 @@ static char c[MOST_M * (MOST_N + GAP) * 4], d[MOST_M * (MOST_N + GAP) * 4], befo
 static struct dg_sm90_gemm_args args;
 static struct dg_sm90_maps maps;
 static int k;
-static uint64_t state;
-
-static int draw(int least, int most)
-{
-    return (int)random_range(&state, least, most);
-}
-
-// FP32, or the exponents of four blocks.
-static float draw_scale(void)
-{
-    u32 word = 0;
-    for (int i = 0; i < 4; i++)
-        word |= (u32)draw(121, 133) << 8 * i;
-    return DG_SF_PACKED ? __uint_as_float(word)
-                        : ldexpf(1 + (float)draw(0, 255) / 256, draw(-6, 6));
-}
-
-static double scale_at(const float *scales, i64 row, int block, i64 row_stride, i64 k_stride)
-{
-    const float *word = scales + row * row_stride + (DG_SF_PACKED ? block / 4 : block) * k_stride;
-    return DG_SF_PACKED ? ldexp(1, (int)(__float_as_uint(*word) >> block % 4 * 8 & 255) - 127)
-                        : *word;
-}
 
 static void fill(void)
 {
     const int style = draw(0, 2);
-    for (size_t i = 0; i < sizeof a; i++)
-        a[i] = (char)random_code(&state, style);
-    for (size_t i = 0; i < sizeof b; i++)
-        b[i] = (char)random_code(&state, style);
-    for (int i = 0; i < MOST_M * MOST_BLOCKS; i++)
-        sfa[i] = draw_scale();
-    for (int i = 0; i < MOST_N * MOST_BLOCKS; i++)
-        sfb[i] = draw_scale();
+    draw_values(a, sizeof a, style);
+    draw_values(b, sizeof b, style);
+    draw_scales(sfa, MOST_M * MOST_BLOCKS);
+    draw_scales(sfb, MOST_N * MOST_BLOCKS);
     for (size_t i = 0; i < sizeof c; i += 4) {
         const float value = ldexpf((float)draw(-255, 255), draw(-4, 8));
         memcpy(c + i, (char *)&value + (DG_D_FP32 ? 0 : 2), DG_D_FP32 ? 4 : 2);
@@ -205,19 +160,11 @@ static double element_of(const char *matrix, i64 at)
 
 static double expected(int row, int column, double *terms)
 {
-    double sum = 0;
+    const int row_b = DG_SFB_BLOCK_N == 1 ? column : column / 128;
     *terms = 0;
-    for (int block = 0; block < args.num_k_blocks; block++) {
-        const int from = block * 128, count = k - from < 128 ? k - from : 128;
-        double size = 0;
-        const double dot =
-            lanes_dot(a + row * PITCH_K + from, b + column * PITCH_K + from, count, &size);
-        const int row_b = DG_SFB_BLOCK_N == 1 ? column : column / 128;
-        const double scale = scale_at(sfa, row, block, args.sfa_row_stride, args.sfa_k_stride) *
-                             scale_at(sfb, row_b, block, args.sfb_row_stride, args.sfb_k_stride);
-        sum += dot * scale;
-        *terms += size * scale;
-    }
+    double sum =
+        scaled_dot(a + row * PITCH_K, b + column * PITCH_K, k, sfa + row * args.sfa_row_stride,
+                   args.sfa_k_stride, sfb + row_b * args.sfb_row_stride, args.sfb_k_stride, terms);
     if (args.c_mode != DG_SM90_C_NONE) {
         const double value = element_of(args.c_mode == DG_SM90_C_READ ? c : before,
                                         row * args.c_row_stride + column);

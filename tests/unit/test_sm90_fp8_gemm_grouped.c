@@ -13,26 +13,8 @@
 #define DG_SFB_BLOCK_N 128
 #define DG_SF_PACKED 0
 #define DG_D_FP32 0
-#define DG_CLUSTER_M 1
-#define DG_CLUSTER_N 1
-#define DG_ALL_LANES 0
-#define DG_LOAD_REGISTERS 40
-#define DG_MATH_REGISTERS 232
-#define DG_ENTRY run_kernel
-#define LANES_ROW_BYTES 128
-#define LANES_COLUMNS DG_BLOCK_N
+#include "../lanes_gemm.h"
 
-#include "../harness.h"
-#include "../random_problem.h"
-
-#include "backend/sm90/sm90_gemm.h"
-
-#include <assert.h>
-
-#include "../lanes_async.h"
-
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wsign-compare"
 #include "backend/sm90/sm90_fp8_gemm_grouped.cu"
 
 // ---- a problem --------------------------------------------------------------------------------------
@@ -55,24 +37,14 @@ static struct dg_sm90_gemm_args args;
 static struct dg_sm90_group_args groups;
 static struct dg_sm90_group_maps maps;
 static int k;
-static uint64_t state;
-
-static int draw(int least, int most)
-{
-    return (int)random_range(&state, least, most);
-}
 
 static void fill(void)
 {
     const int style = draw(0, 2);
-    for (size_t i = 0; i < sizeof a; i++)
-        a[i] = (char)random_code(&state, style);
-    for (size_t i = 0; i < sizeof b; i++)
-        b[i] = (char)random_code(&state, style);
-    for (size_t i = 0; i < sizeof sfa / 4; i++)
-        sfa[i] = ldexpf(1 + (float)draw(0, 255) / 256, draw(-6, 6));
-    for (size_t i = 0; i < sizeof sfb / 4; i++)
-        sfb[i] = ldexpf(1 + (float)draw(0, 255) / 256, draw(-6, 6));
+    draw_values(a, sizeof a, style);
+    draw_values(b, sizeof b, style);
+    draw_scales(sfa, sizeof sfa / 4);
+    draw_scales(sfb, sizeof sfb / 4);
     for (int i = 0; i < D_ELEMENTS; i++) // -0 stays -0 where nothing is added
         c[i] =
             draw(0, 15)
@@ -251,19 +223,10 @@ static double bf16(unsigned short bits)
 // `row`: of all matrices.
 static double product(int group, int row, int column, double *terms)
 {
-    double sum = 0;
-    for (int block = 0; block < args.num_k_blocks; block++) {
-        const int from = block * 128, count = k - from < 128 ? k - from : 128;
-        double size = 0;
-        const double dot = lanes_dot(a + row * PITCH_K + from,
-                                     b + (group * MOST_N + column) * PITCH_K + from, count, &size);
-        const double scale = (double)sfa[row * args.sfa_row_stride + block * args.sfa_k_stride] *
-                             sfb[group * groups.sfb_group + column / 128 * args.sfb_row_stride +
-                                 block * args.sfb_k_stride];
-        sum += dot * scale;
-        *terms += size * scale;
-    }
-    return sum;
+    const i64 row_b = group * groups.sfb_group + column / 128 * args.sfb_row_stride;
+    return scaled_dot(a + row * PITCH_K, b + (group * MOST_N + column) * PITCH_K, k,
+                      sfa + row * args.sfa_row_stride, args.sfa_k_stride, sfb + row_b,
+                      args.sfb_k_stride, terms);
 }
 
 static bool is_right(int row, int column, i64 at)
