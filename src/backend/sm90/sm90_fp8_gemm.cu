@@ -192,8 +192,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             }
         }
         dg_bulk_wait_group_read(0); // the buffers must outlive their stores
+        // A neighbour may still write into this CTA's shared memory or arrive on its barriers.
         if (CLUSTER > 1) {
-            __syncwarp(); // and this CTA's barriers its neighbours' last arrivals
+            __syncwarp();
             dg_barrier_cluster_arrive();
             dg_barrier_cluster_wait();
         }

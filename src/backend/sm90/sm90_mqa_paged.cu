@@ -215,9 +215,9 @@ DG_DEVICE void load_sequences(const struct dg_sm90_mqa_args *args,
         }
         if (lane < 4)
             dg_st_shared_word(info + lane * 4,
-                             lane < args->num_tokens && work.stages
-                                 ? length_of(args, work.sequence, args->first_token + lane)
-                                 : 0);
+                              lane < args->num_tokens && work.stages
+                                  ? length_of(args, work.sequence, args->first_token + lane)
+                                  : 0);
         if (lane == 0) {
             dg_st_shared_word(info + INFO_FIRST * 4, work.first * STAGE_KEYS);
             dg_st_shared_word(info + INFO_STAGES * 4, work.stages);
