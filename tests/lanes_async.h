@@ -344,13 +344,13 @@ __attribute__((constructor)) static void lanes_decode(void)
     }
 }
 
-// Products that a thread has asked for.
-static struct {
+// Products that a thread has asked for, and the groups that it has made of them.
+static struct lanes_product {
     float *d;
     u32 a, b;
-    int accumulate;
+    int accumulate, group;
 } lanes_products[LANES_MOST][64];
-static int lanes_num_products[LANES_MOST];
+static int lanes_num_products[LANES_MOST], lanes_groups[LANES_MOST];
 
 static inline void dg_wgmma(float *d, u32 a, u32 b, int accumulate)
 {
@@ -359,6 +359,7 @@ static inline void dg_wgmma(float *d, u32 a, u32 b, int accumulate)
     lanes_products[threadIdx.x][i].a = a;
     lanes_products[threadIdx.x][i].b = b;
     lanes_products[threadIdx.x][i].accumulate = accumulate;
+    lanes_products[threadIdx.x][i].group = lanes_groups[threadIdx.x];
     for (u32 j = 0; j < LANES_COLUMNS / 2; j++) // nobody may look before the wait
         d[j] = accumulate ? d[j] : NAN;
 }
@@ -401,15 +402,33 @@ static inline void dg_wgmma_fence(void)
 
 static inline void dg_wgmma_commit_group(void)
 {
+    lanes_groups[threadIdx.x]++;
+}
+
+// Makes the products of all groups but the last `pending`; a product in no group is made by nobody.
+static inline void lanes_wait_products(int pending)
+{
+    const int thread = (int)threadIdx.x, count = lanes_num_products[thread];
+    int made = 0;
+    for (; made < count; made++) {
+        const struct lanes_product *product = &lanes_products[thread][made];
+        if (product->group >= lanes_groups[thread] - pending)
+            break;
+        lanes_multiply(product->d, product->a, product->b, product->accumulate);
+    }
+    for (int i = made; i < count; i++)
+        lanes_products[thread][i - made] = lanes_products[thread][i];
+    lanes_num_products[thread] = count - made;
 }
 
 static inline void dg_wgmma_wait(float *d)
 {
-    const int thread = (int)threadIdx.x, count = lanes_num_products[thread];
-    for (int i = 0; i < count; i++)
-        lanes_multiply(lanes_products[thread][i].d, lanes_products[thread][i].a,
-                       lanes_products[thread][i].b, lanes_products[thread][i].accumulate);
-    lanes_num_products[thread] = 0;
+    lanes_wait_products(0);
+}
+
+static inline void dg_wgmma_wait_1(float *d)
+{
+    lanes_wait_products(1);
 }
 
 // Four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8.

@@ -28,8 +28,7 @@ struct dg_sm90_config {
     int32_t d_buffers;            // 2 KB buffers of a math warp on the way to D
     // 0: the tiled kernel.  Else the split one, for problems of one wave: CTAs of a cluster that divide k, ...
     int32_t split;
-    int32_t stage_blocks; // ... k-blocks of a slot, and
-    int32_t k_groups;     // sets of math warpgroups that take turns at the slots
+    int32_t stage_blocks; // ... and k-blocks of a slot
 };
 
 struct dg_plan {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// test_sm90_fp8_gemm_split.c - test_sm90_fp8_gemm.c for the kernel of one wave: slots of two k-blocks, two groups that
-// take turns and add their sums up.  k is not divided among CTAs here.
+// test_sm90_fp8_gemm_split.c - test_sm90_fp8_gemm.c for the kernel of one wave: slots of two k-blocks, and the
+// products of one slot under way while those of another are promoted.  k is not divided among CTAs here.
 #define DG_BLOCK_M 64
 #define DG_BLOCK_N 48
 #define DG_NUM_STAGES 6
 #define DG_STAGE_BLOCKS 2
-#define DG_K_GROUPS 2
+#define DG_MATH_GROUPS 1
 #define DG_SPLIT 1
 #define DG_SFB_BLOCK_N 128
 #define DG_SCALES_TMA 0

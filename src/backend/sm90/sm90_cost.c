@@ -74,12 +74,13 @@ struct rates {
     double chain, chain_start,
         chain_least;   // clocks for a column and k-block of a warpgroup's 64 rows, ...
     double tile_start; // clocks from the last product of a tile to the next one's first
+    double l2, sm;     // bytes of a clock that the L2 cache has for an SM when all ask, and that an SM takes in
 };
-static const struct rates tiled_1d2d = {3.05, 1.532, 0.94, 131, 1.887, 141, 189, 668};
-static const struct rates tiled_1d1d = {3.26, 1.65, 1.6, 30, 4.2, 94, 255, 1160};
-static const struct rates split_1d2d = {2.44, 1.534, 0.94, 131, 1.538, 315, 0, 0};
-
-enum { L2_BYTES_PER_CLOCK = 61, SM_BYTES_PER_CLOCK = 64 };
+static const struct rates tiled_1d2d = {3.05, 1.532, 0.94, 131, 1.887, 141, 189, 668, 61, 64};
+static const struct rates tiled_1d1d = {3.26, 1.65, 1.6, 30, 4.2, 94, 255, 1160, 61, 64};
+static const struct rates split_1d2d = {1.67, 1.534, 1.23, 76, 0.688, 285, 0, 0, 59.3, 65.2};
+// CTAs at different places of k ask for different lines, which nothing merges on the way.
+static const double divided_l2 = 42.7;
 
 static double element_bytes(const struct dg_problem *p)
 {
@@ -93,14 +94,14 @@ static double memory_us(const struct dg_problem *p, const struct dg_device *devi
     return bytes / (device->memory_gbs * 0.869) / 1e3 + 2.83;
 }
 
-// Clocks of a k-block's way into one SM while `num_ctas` have theirs.
-static double load_clocks(const struct dg_sm90_config *c, const struct dg_sm90_grid *grid,
-                          const struct dg_device *device)
+// Clocks of a k-block's way into one SM while the others have theirs.
+static double load_clocks(const struct dg_sm90_config *c, const struct rates *r,
+                          const struct dg_sm90_grid *grid, const struct dg_device *device)
 {
     const double bytes =
         128.0 * ((double)grid->tile_rows / c->cluster_n + (double)c->block_n / c->cluster_m);
     const double busy = fmin(1, (double)grid->num_ctas / device->all_sms);
-    return bytes * fmax(busy / L2_BYTES_PER_CLOCK, 1.0 / SM_BYTES_PER_CLOCK);
+    return bytes * fmax(busy / (c->split > 1 ? divided_l2 : r->l2), 1 / r->sm);
 }
 
 // The longer of two times, or more where they are close and get in each other's way.
@@ -118,9 +119,11 @@ static double tiled_us(const struct dg_sm90_config *c, const struct dg_problem *
     const double blocks = (double)CEIL_DIV(p->k, 128);
     const double halves = c->block_m / (64.0 * c->math_groups);
     const double tensor = r->tensor * (c->block_m * c->block_n / 32.0 + r->tensor_start);
-    const double chain = fmax(halves * (r->chain * c->block_n + r->chain_start), r->chain_least);
+    const int is_alone = c->math_groups == 1 && c->block_n == 128 && p->sfb_block_n == 128;
+    const double chain = // none that counts where the next products are under way: sm90_multiply.cuh
+        is_alone ? 0 : fmax(halves * (r->chain * c->block_n + r->chain_start), r->chain_least);
     const double pairs = c->cluster_m * c->cluster_n > 1 ? 1.096 : 1;
-    const double block = pairs * fmax(tensor, fmax(chain, load_clocks(c, &grid, device)));
+    const double block = pairs * fmax(tensor, fmax(chain, load_clocks(c, r, &grid, device)));
     const double tile = r->tile_start + grid.tile_rows * c->block_n * element_bytes(p) / 32;
     const double us = r->start_us + (double)grid.waves * (blocks * block + tile) / r->ghz / 1e3;
     return both(us, memory_us(p, device));
@@ -135,11 +138,11 @@ static double split_us(const struct dg_sm90_config *c, const struct dg_problem *
     const int64_t fillings = CEIL_DIV(CEIL_DIV(CEIL_DIV(p->k, 128), c->stage_blocks), c->split);
     const double blocks = (double)(fillings * c->stage_blocks);
     const double tensor = r->tensor * (c->block_m * c->block_n / 32.0 + r->tensor_start);
-    const double chain = (r->chain_start / c->stage_blocks + r->chain * c->block_n) / c->k_groups;
-    const double block = fmax(tensor, fmax(chain, load_clocks(c, &grid, device)));
-    double gather = c->split > 1 ? -0.58 : 0; // the last bytes come to all CTAs at once
+    const double chain = r->chain_start / c->stage_blocks + r->chain * c->block_n;
+    const double block = fmax(tensor, fmax(chain, load_clocks(c, r, &grid, device)));
+    double gather = 0;
     if (parts > 1)
-        gather += 0.577 * (c->block_n / 32.0) * (c->block_m / 64.0) * (1 + 0.15 * parts);
+        gather = 0.306 + 0.303 * (c->block_n / 32.0) * (c->block_m / 64.0) * (1 + 0.19 * parts);
     const double us = r->start_us + gather + (double)grid.waves * blocks * block / r->ghz / 1e3;
     return both(us, memory_us(p, device) + gather / 2);
 }

@@ -6,20 +6,17 @@
 // without work.  So
 //  - a slot of the ring holds DG_STAGE_BLOCKS k-blocks: one box of TMA each for A and B, one barrier, one
 //    wait for all their products;
-//  - DG_K_GROUPS sets of math warpgroups take turns at the slots, one promoting while the other multiplies;
+//  - a math group starts the products of its next slot before it promotes those of the last;
 //  - the DG_SPLIT CTAs of a cluster have a part of k each.
-// Either way several `parts` hold sums for the same tile.  At the end each strip of 16 rows is gathered by one
-// part, in the order of the parts, through distributed shared memory:
+// At the end each strip of 16 rows is gathered by one of them, in the order of their parts, through distributed
+// shared memory:
 //
-//     part 0   rows 0-15 keep   16-31 -> 1   32-47 keep   48-63 -> 1
-//     part 1   rows 0-15 -> 0   16-31 keep   32-47 -> 0   48-63 keep
+//     CTA 0   rows 0-15 keep   16-31 -> 1   32-47 keep   48-63 -> 1
+//     CTA 1   rows 0-15 -> 0   16-31 keep   32-47 -> 0   48-63 keep
 //
 // Needs the names that sm90_fp8_gemm.cu lists, of which DG_NUM_STAGES counts slots, and:
 #ifndef DG_STAGE_BLOCKS
 #error "DG_STAGE_BLOCKS: k-blocks of a slot: 1, 2 or 4"
-#endif
-#ifndef DG_K_GROUPS
-#error "DG_K_GROUPS: sets of math warpgroups that take turns at the slots; divides DG_NUM_STAGES"
 #endif
 #ifndef DG_SPLIT
 #error "DG_SPLIT: CTAs of a cluster, which divide k: 1 to 8"
@@ -32,33 +29,30 @@
 
 enum {
     BLOCK_K = 128,
-    TILE_GROUPS = DG_BLOCK_M / 64, // math warpgroups that cover a tile
-    MATH_GROUPS = TILE_GROUPS * DG_K_GROUPS,
-    THREADS = 128 * (MATH_GROUPS + 1),
-    PARTS = DG_SPLIT * DG_K_GROUPS,
-    // A tile is STRIPS strips of 16 rows, each one warp's in every part; a part gathers up to MOST_GATHERED of them.
-    STRIPS = 4 * TILE_GROUPS,
-    MOST_GATHERED = (STRIPS + PARTS - 1) / PARTS,
+    THREADS = 128 * (DG_MATH_GROUPS + 1),
+    // A tile is STRIPS strips of 16 rows, each one warp's in every CTA; a CTA gathers up to MOST_GATHERED of them.
+    STRIPS = 4 * DG_MATH_GROUPS,
+    MOST_GATHERED = (STRIPS + DG_SPLIT - 1) / DG_SPLIT,
     SPOKEN_FOR = DG_ALL_LANES ? 1 : 32, // threads for which an arrival stands: sm90_multiply.cuh
     SUMS_BYTES = ACC * 4 * 32, // what a warp sends: [accumulators / 4][lane][4]
     // A group holds a slot until it has seen its next one, which the scale warps tell of this many fillings late.
-    SCALE_LAG = DG_NUM_STAGES - DG_K_GROUPS > 3 ? 3 : DG_NUM_STAGES - DG_K_GROUPS - 1,
-    // Shared memory: [A slots][B slots][D buffers][sums of other parts][scale slots][barriers]
+    SCALE_LAG = DG_NUM_STAGES > 4 ? 3 : DG_NUM_STAGES - 2,
+    // Shared memory: [A slots][B slots][D buffers][sums of other CTAs][scale slots][barriers]
     A_BYTES = DG_BLOCK_M * BLOCK_K,
     B_BYTES = DG_BLOCK_N * BLOCK_K,
     SFA_BYTES = DG_BLOCK_M * 4,
     SCALE_BYTES = SFA_BYTES + SFB_COUNT * 4,
     B_AT = DG_NUM_STAGES * DG_STAGE_BLOCKS * A_BYTES,
     D_AT = B_AT + DG_NUM_STAGES * DG_STAGE_BLOCKS * B_BYTES,
-    SUMS_AT = D_AT + MATH_GROUPS * 4 * DG_D_BUFFERS * D_BUFFER_BYTES,
-    SCALE_AT = SUMS_AT + DG_K_GROUPS * MOST_GATHERED * (PARTS - 1) * SUMS_BYTES,
+    SUMS_AT = D_AT + DG_MATH_GROUPS * 4 * DG_D_BUFFERS * D_BUFFER_BYTES,
+    SCALE_AT = SUMS_AT + MOST_GATHERED * (DG_SPLIT - 1) * SUMS_BYTES,
     FULL_AT = (SCALE_AT + DG_NUM_STAGES * DG_STAGE_BLOCKS * SCALE_BYTES + 7) & ~7,
     EMPTY_AT = FULL_AT + DG_NUM_STAGES * 8,
     GATHERED_AT = EMPTY_AT + DG_NUM_STAGES * 8,
 };
-static_assert(DG_NUM_STAGES % DG_K_GROUPS == 0, "a group that skips a lap would mistake its parity");
+static_assert(DG_BLOCK_M == 64 * DG_MATH_GROUPS, "a group has 64 rows");
 static_assert(FULL_AT - D_AT >= DG_BLOCK_N * BLOCK_K, "wgmma may read a tile of B behind the last slot");
-static_assert(DG_NUM_STAGES > DG_K_GROUPS, "a group holds a slot until it has seen its next one");
+static_assert(DG_NUM_STAGES > 1, "a group holds a slot until it has seen its next one");
 
 // What a CTA works on: a tile of `rows` rows, and `count` fillings of a slot with its k-blocks from `first_block`.
 // Tiles are as high as they need to be; what the products read below one is nobody's row.
@@ -207,105 +201,123 @@ DG_DEVICE void promote(float *total, const float *part, const struct scales *sca
     }
 }
 
-// Waits for a filling and reads its scales.
-DG_DEVICE void enter_slot(u32 smem, const struct work *work, int i, int row, struct scales *scales)
+// A filling of a slot: the products of its k-blocks, and the scales to promote them with.
+struct filling {
+    float part[DG_STAGE_BLOCKS][ACC];
+    struct scales scales[DG_STAGE_BLOCKS];
+};
+
+// Waits for filling i, reads its scales and starts its products.
+DG_DEVICE void start_filling(u32 smem, const struct work *work, int i, int strip, struct filling *filling)
 {
-    const u32 at = smem + SCALE_AT + slot_of(i) * DG_STAGE_BLOCKS * SCALE_BYTES;
+    const u32 a = smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES + (strip / 4 * 64 + work->over_m) * BLOCK_K;
+    const u32 b = smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES + work->over_n * BLOCK_K;
+    const u32 scales = smem + SCALE_AT + slot_of(i) * DG_STAGE_BLOCKS * SCALE_BYTES;
+    const u32 row = strip * 16 + threadIdx.x % 32 / 4;
     dg_mbarrier_wait(smem + FULL_AT + slot_of(i) * 8, parity_of(i));
 #pragma unroll
     for (int j = 0; j < DG_STAGE_BLOCKS; j++)
-        scales[j] = read_scales(at + j * SCALE_BYTES + row * 4, at + j * SCALE_BYTES + SFA_BYTES,
-                                work->first_block + i * DG_STAGE_BLOCKS + j);
+        filling->scales[j] = read_scales(scales + j * SCALE_BYTES + row * 4, scales + j * SCALE_BYTES + SFA_BYTES,
+                                         work->first_block + i * DG_STAGE_BLOCKS + j);
+    dg_wgmma_fence();
+#pragma unroll
+    for (int j = 0; j < DG_STAGE_BLOCKS; j++)
+#pragma unroll
+        for (int k = 0; k < BLOCK_K / 32; k++)
+            dg_wgmma(filling->part[j], a + j * work->rows * BLOCK_K + k * 32, b + j * B_BYTES + k * 32, k != 0);
+    dg_wgmma_commit_group();
 }
 
-// The sums of strip `strip` over every DG_K_GROUPS-th filling.  The next one's wait and scales come while the
-// tensor cores work.
-DG_DEVICE void multiply(u32 smem, const struct work *work, int k_group, int strip, float *total)
+// With the products of filling i made: gives its slot back and promotes them.
+DG_DEVICE void finish_filling(u32 smem, const struct work *work, int i, const struct filling *filling, float *total)
 {
-    const int row = strip * 16 + threadIdx.x % 32 / 4;
-    const int offset = work->n0 % 128;
-    struct scales now[DG_STAGE_BLOCKS], next[DG_STAGE_BLOCKS];
-    if (k_group < work->count)
-        enter_slot(smem, work, k_group, row, now);
-#pragma unroll 1
-    for (int i = k_group; i < work->count; i += DG_K_GROUPS) {
-        const u32 a = smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES + (strip / 4 * 64 + work->over_m) * BLOCK_K;
-        const u32 b = smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES + work->over_n * BLOCK_K;
-        float part[DG_STAGE_BLOCKS][ACC];
-        dg_wgmma_fence();
+    __syncwarp(); // all lanes have read their scales
+    if (threadIdx.x % 32 == 0 || DG_ALL_LANES)
+        dg_mbarrier_arrive(smem + EMPTY_AT + slot_of(i) * 8);
+#pragma unroll
+    for (int j = 0; j < DG_STAGE_BLOCKS; j++)
+        promote(total, filling->part[j], &filling->scales[j], work->n0 % 128);
+}
+
+// With filling i under way in `now`: starts the next one in `next`, then finishes i.  0: i was the last.
+// The two ways are apart because ptxas would not keep products under way where they meet.
+DG_DEVICE int multiply_step(u32 smem, const struct work *work, int i, int strip, struct filling *now,
+                            struct filling *next, float *total)
+{
+    if (i + 1 == work->count) {
 #pragma unroll
         for (int j = 0; j < DG_STAGE_BLOCKS; j++)
-#pragma unroll
-            for (int k = 0; k < BLOCK_K / 32; k++)
-                dg_wgmma(part[j], a + j * work->rows * BLOCK_K + k * 32, b + j * B_BYTES + k * 32, k != 0);
-        dg_wgmma_commit_group();
-        if (i + DG_K_GROUPS < work->count)
-            enter_slot(smem, work, i + DG_K_GROUPS, row, next);
-#pragma unroll
-        for (int j = 0; j < DG_STAGE_BLOCKS; j++)
-            dg_wgmma_wait(part[j]);
-        __syncwarp(); // all lanes have read their scales
-        if (threadIdx.x % 32 == 0 || DG_ALL_LANES)
-            dg_mbarrier_arrive(smem + EMPTY_AT + slot_of(i) * 8);
-#pragma unroll
-        for (int j = 0; j < DG_STAGE_BLOCKS; j++) {
-            promote(total, part[j], &now[j], offset);
-            now[j] = next[j];
-        }
+            dg_wgmma_wait(now->part[j]);
+        finish_filling(smem, work, i, now, total);
+        return 0;
     }
+    start_filling(smem, work, i + 1, strip, next);
+#pragma unroll
+    for (int j = 0; j < DG_STAGE_BLOCKS; j++)
+        dg_wgmma_wait_1(now->part[j]);
+    finish_filling(smem, work, i, now, total);
+    return 1;
 }
 
-// ---- gathering the parts ----
-
-// Where part `part` of the cluster puts its sums of a strip in the CTA that gathers them.
-DG_DEVICE u32 sums_at(u32 smem, int strip, int part)
+// The sums of strip `strip` over all fillings.
+DG_DEVICE void multiply(u32 smem, const struct work *work, int strip, float *total)
 {
-    const int owner = strip % PARTS, turn = owner % DG_K_GROUPS * MOST_GATHERED + strip / PARTS;
-    return smem + SUMS_AT + (turn * (PARTS - 1) + (part > owner ? part - 1 : part)) * SUMS_BYTES + threadIdx.x % 32 * 16;
+    struct filling even, odd;
+    if (work->count == 0)
+        return;
+    start_filling(smem, work, 0, strip, &even);
+#pragma unroll 1
+    for (int i = 0; multiply_step(smem, work, i, strip, &even, &odd, total) &&
+                    multiply_step(smem, work, i + 1, strip, &odd, &even, total);
+         i += 2)
+        ;
 }
 
-// Bytes that the other parts send to CTA `rank`.  Nobody sends strips below the tile: their owner may have left.
+// ---- gathering the sums ----
+
+// Where CTA `rank` puts its sums of a strip in the CTA that gathers them.
+DG_DEVICE u32 sums_at(u32 smem, int strip, int rank)
+{
+    const int owner = strip % DG_SPLIT, turn = strip / DG_SPLIT;
+    return smem + SUMS_AT + (turn * (DG_SPLIT - 1) + (rank > owner ? rank - 1 : rank)) * SUMS_BYTES +
+           threadIdx.x % 32 * 16;
+}
+
+// Bytes that the others send to CTA `rank`.  Nobody sends strips below the tile: their owner may have left.
 DG_DEVICE u32 expected_bytes(int rank, int rows)
 {
     u32 bytes = 0;
-    for (int strip = 0; strip < STRIPS; strip++)
-        if (strip % PARTS / DG_K_GROUPS == rank && strip * 16 < rows)
-            bytes += (PARTS - 1) * SUMS_BYTES;
+    for (int strip = rank; strip < STRIPS; strip += DG_SPLIT)
+        if (strip * 16 < rows)
+            bytes += (DG_SPLIT - 1) * SUMS_BYTES;
     return bytes;
 }
 
-DG_DEVICE void send_sums(u32 smem, int strip, int part, const float *total)
+DG_DEVICE void send_sums(u32 smem, int strip, int rank, const float *total)
 {
-    const u32 rank = strip % PARTS / DG_K_GROUPS, at = sums_at(smem, strip, part);
-    if (DG_SPLIT == 1) {
+    const u32 to = dg_mapa(sums_at(smem, strip, rank), strip % DG_SPLIT);
+    const u32 barrier = dg_mapa(smem + GATHERED_AT, strip % DG_SPLIT);
 #pragma unroll
-        for (int i = 0; i < ACC; i += 4)
-            dg_st_shared_v4(at + i * 128, total + i);
-    } else {
-        const u32 remote = dg_mapa(at, rank), barrier = dg_mapa(smem + GATHERED_AT, rank);
-#pragma unroll
-        for (int i = 0; i < ACC; i += 4)
-            dg_st_async_v4(remote + i * 128, total + i, barrier);
-    }
+    for (int i = 0; i < ACC; i += 4)
+        dg_st_async_v4(to + i * 128, total + i, barrier);
 }
 
-// Adds the parts in their order, so that the bits do not depend on who was first.
+// Adds the sums in the order of their parts of k, so that the bits do not depend on who was first.
 DG_DEVICE void gather_sums(u32 smem, int strip, float *total)
 {
-    if (DG_SPLIT > 1)
-        dg_mbarrier_wait(smem + GATHERED_AT, 0);
+    dg_mbarrier_wait(smem + GATHERED_AT, 0);
 #pragma unroll
     for (int i = 0; i < ACC; i += 4) {
         float sum[4] = {0, 0, 0, 0};
 #pragma unroll
-        for (int part = 0; part < PARTS; part++) {
+        for (int rank = 0; rank < DG_SPLIT; rank++) {
             float value[4];
-            if (part == strip % PARTS) {
+            if (rank == strip % DG_SPLIT) {
 #pragma unroll
                 for (int l = 0; l < 4; l++)
                     value[l] = total[i + l];
             } else {
-                dg_ld_shared_v4(sums_at(smem, strip, part) + i * 128, value);
+                dg_ld_shared_v4(sums_at(smem, strip, rank) + i * 128, value);
             }
 #pragma unroll
             for (int l = 0; l < 4; l++)
@@ -324,7 +336,7 @@ DG_DEVICE void init_barriers(u32 smem, int rank, int rows)
     if (threadIdx.x == 0) {
         for (int i = 0; i < DG_NUM_STAGES; i++) {
             dg_mbarrier_init(smem + FULL_AT + i * 8, 1 + SCALE_THREADS / SPOKEN_FOR);
-            dg_mbarrier_init(smem + EMPTY_AT + i * 8, 128 * TILE_GROUPS / SPOKEN_FOR);
+            dg_mbarrier_init(smem + EMPTY_AT + i * 8, 128 * DG_MATH_GROUPS / SPOKEN_FOR);
         }
         dg_mbarrier_init(smem + GATHERED_AT, 1);
         dg_fence_mbarrier_init();
@@ -352,30 +364,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     init_barriers(smem, rank, work.rows);
     if (args.units_m == 1) // else CTAs that share B should lie side by side, as they do when all start at once
         dg_griddepcontrol_launch_dependents();
-    if (warp >= 4 * MATH_GROUPS) {
+    if (warp >= STRIPS) {
         DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
-        if (warp >= 4 * MATH_GROUPS + 2) {
+        if (warp >= STRIPS + 2) {
             dg_griddepcontrol_wait();
             load_scales(&args, smem, &work);
         } else {
-            load_operand(smem, &maps, &work, warp == 4 * MATH_GROUPS, args.flags);
+            load_operand(smem, &maps, &work, warp == STRIPS, args.flags);
         }
         if (DG_SPLIT > 1)
             dg_barrier_cluster_wait();
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
-        const int k_group = warp / 4 / TILE_GROUPS, part = rank * DG_K_GROUPS + k_group, strip = warp % STRIPS;
+        const int strip = warp, owner = strip % DG_SPLIT, is_wanted = strip * 16 < work.rows;
         float total[ACC] = {};
-        multiply(smem, &work, k_group, strip, total);
+        multiply(smem, &work, strip, total);
         if (DG_SPLIT > 1)
             dg_barrier_cluster_wait(); // all CTAs of the cluster have started
-        const int is_wanted = strip * 16 < work.rows;
-        if (is_wanted && strip % PARTS != part)
-            send_sums(smem, strip, part, total);
-        if (DG_SPLIT == 1 && PARTS > 1)
-            dg_barrier_sync(1, 128 * MATH_GROUPS);
-        if (is_wanted && strip % PARTS == part) {
-            if (PARTS > 1)
+        if (is_wanted && rank != owner)
+            send_sums(smem, strip, rank, total);
+        if (is_wanted && rank == owner) {
+            if (DG_SPLIT > 1)
                 gather_sums(smem, strip, total);
             dg_griddepcontrol_wait();
             store_rows(total, &args, &maps.d, smem + D_AT + warp * (DG_D_BUFFERS * D_BUFFER_BYTES), 0,

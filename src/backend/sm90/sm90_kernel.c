@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-// sm90_kernel.c - from a kernel's identity to the text that is compiled.
-//
-// The wgmma instruction of a tile's width lists all its accumulators, so it is emitted here for the one
-// width that a kernel needs, instead of being written out for all of them.
+// sm90_kernel.c - from a kernel's identity to its shared memory, and to the text in front of its source.
 #include "backend/sm90/sm90_kernel.h"
 
+#include "backend/sm90/sm90_wgmma.h"
 #include "jit/options.h"
 
 #include <stdio.h>
@@ -30,14 +28,14 @@ int32_t dg_sm90_sfb_rows(const struct dg_sm90_kernel *kernel)
 
 int32_t dg_sm90_parts(const struct dg_sm90_config *config)
 {
-    return config->split ? config->split * config->k_groups : 1;
+    return config->split ? config->split : 1;
 }
 
 static int32_t split_smem_bytes(const struct dg_sm90_kernel *kernel)
 {
     const struct dg_sm90_config *c = &kernel->config;
     const int32_t parts = dg_sm90_parts(c), strips = c->block_m / 16;
-    const int32_t gathered = c->k_groups * ((strips + parts - 1) / parts) * (parts - 1);
+    const int32_t gathered = (strips + parts - 1) / parts * (parts - 1);
     const int32_t block =
         (c->block_m + c->block_n) * 128 + (c->block_m + dg_sm90_sfb_rows(kernel)) * 4;
     const int32_t slots = c->num_stages * c->stage_blocks * block;
@@ -57,36 +55,6 @@ int32_t dg_sm90_smem_bytes(const struct dg_sm90_kernel *kernel)
 }
 
 // ---- text ----
-
-static void add_registers(struct dg_strbuf *text, const char *format, int count)
-{
-    for (int i = 0; i < count; i++) {
-        dg_strbuf_add(text, "%s", i ? ", " : "");
-        dg_strbuf_add(text, format[0] == '%' ? "%%%d" : "\"+f\"(d[%d])", i);
-    }
-}
-
-static void emit_wgmma(struct dg_strbuf *text, int n)
-{
-    const int count = n / 2;
-    // PTX ISA 9.7.16.5: D += A * B; the upper half of both descriptors is constant (sm90_ptx.cuh).
-    dg_strbuf_add(text,
-                  "static __device__ __forceinline__ void dg_wgmma(float *d, unsigned a, unsigned "
-                  "b, int accumulate)\n"
-                  "{\n    asm volatile(\"{.reg .pred p; .reg .b64 x, y;\\n\"\n"
-                  "        \"setp.ne.b32 p, %%%d, 0; mov.b64 x, {%%%d, 0x40000040}; mov.b64 y, "
-                  "{%%%d, 0x40000040};\\n\"\n"
-                  "        \"wgmma.mma_async.sync.aligned.m64n%dk32.f32.e4m3.e4m3 {",
-                  count + 2, count, count + 1, n);
-    add_registers(text, "%", count);
-    dg_strbuf_add(text, "}, x, y, p, 1, 1;}\"\n        : ");
-    add_registers(text, "+", count);
-    dg_strbuf_add(text, "\n        : \"r\"(a >> 4), \"r\"(b >> 4), \"r\"(accumulate));\n}\n"
-                        "static __device__ __forceinline__ void dg_wgmma_wait(float *d)\n"
-                        "{\n    asm volatile(\"wgmma.wait_group.sync.aligned 0;\" : ");
-    add_registers(text, "+", count);
-    dg_strbuf_add(text, " :: \"memory\");\n}\n");
-}
 
 dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
 {
@@ -113,7 +81,6 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
         {"DG_ALL_LANES", dg_jit_options()->all_lanes},
         {"DG_SPLIT", c->split},
         {"DG_STAGE_BLOCKS", c->stage_blocks},
-        {"DG_K_GROUPS", c->k_groups},
         {"DG_MATH_REGISTERS", is_wide ? 240 : 232},
         {"DG_LOAD_REGISTERS", is_wide ? 24 : 40},
     };
@@ -123,15 +90,15 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
     request->smem_bytes = dg_sm90_smem_bytes(kernel);
     for (size_t i = 0; i < sizeof defines / sizeof *defines; i++)
         dg_jit_define(request, defines[i].name, defines[i].value);
-    emit_wgmma(&request->prologue, c->block_n);
+    dg_sm90_emit_wgmma(&request->prologue, c->block_n, 128);
     return DG_OK;
 }
 
 void dg_sm90_config_text(const struct dg_sm90_config *c, char *text, size_t capacity)
 {
     if (c->split)
-        snprintf(text, capacity, "%dx%d stages=%dx%d k_groups=%d split=%d", c->block_m, c->block_n,
-                 c->num_stages, c->stage_blocks, c->k_groups, c->split);
+        snprintf(text, capacity, "%dx%d stages=%dx%d split=%d", c->block_m, c->block_n,
+                 c->num_stages, c->stage_blocks, c->split);
     else
         snprintf(text, capacity, "%dx%d stages=%d groups=%d cluster=%dx%d", c->block_m, c->block_n,
                  c->num_stages, c->math_groups, c->cluster_m, c->cluster_n);

@@ -43,6 +43,9 @@ enum {
     // OFFSET_STEP columns before a change, which this leaves open, have a scale that is read for them.
     GRAIN = OFFSET_STEP < 32 ? 2 * OFFSET_STEP : OFFSET_STEP,
     OPEN_COUNT = GRAIN > OFFSET_STEP ? SFB_COUNT - 1 : 0,
+    // A math group that is alone has nobody who multiplies while it promotes, so it has its next products under way.
+    // Narrower tiles win nothing: they wait for slots, and give them back later so.
+    IS_ALONE = DG_BLOCK_M == 64 && DG_BLOCK_N == 128 && DG_SFB_BLOCK_N == 128,
 };
 
 // The first row of one of a math group's pieces.
@@ -206,7 +209,51 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 a_at, u32 b_at, in
     }
 }
 
-// The same for a tile whose first column is n0; over_m and over_n: dg_overhang of its boxes.
+// The products of a k-block, and the scales to promote them with.
+struct block {
+    float part[ACC];
+    struct scales scales;
+};
+
+DG_DEVICE void start_block(u32 smem, struct slot slot, u32 a_at, u32 b_at, int index, struct block *block)
+{
+    enter_slot(smem, slot, index, 0, 1, &block->scales);
+    start_products(block->part, smem + slot.index * A_BYTES + a_at, smem + B_AT + slot.index * B_BYTES + b_at);
+}
+
+// With block `index` under way in `now`: starts the next one in `next`, then finishes it.  0: it was the last.
+// The two ways are apart because ptxas would not keep products under way where they meet.
+DG_DEVICE int multiply_step(u32 smem, struct slot *slot, u32 a_at, u32 b_at, int index, int num_blocks,
+                            struct block *now, struct block *next, float *total)
+{
+    const u32 empty = smem + EMPTY_AT + slot->index * 8;
+    next_slot(slot);
+    if (index + 1 == num_blocks) {
+        dg_wgmma_wait(now->part);
+        release_slot(empty);
+        promote(total, now->part, &now->scales, 0, 0);
+        return 0;
+    }
+    start_block(smem, *slot, a_at, b_at, index + 1, next);
+    dg_wgmma_wait_1(now->part);
+    release_slot(empty);
+    promote(total, now->part, &now->scales, 0, 0);
+    return 1;
+}
+
+// The k loop of a math group that is alone.
+DG_DEVICE void multiply_alone(u32 smem, struct slot *slot, u32 a_at, u32 b_at, int num_blocks, float *total)
+{
+    struct block even, odd;
+    start_block(smem, *slot, a_at, b_at, 0, &even);
+#pragma unroll 1
+    for (int i = 0; multiply_step(smem, slot, a_at, b_at, i, num_blocks, &even, &odd, total) &&
+                    multiply_step(smem, slot, a_at, b_at, i + 1, num_blocks, &odd, &even, total);
+         i += 2)
+        ;
+}
+
+// Either for a tile whose first column is n0; over_m and over_n: dg_overhang of its boxes.
 DG_DEVICE void multiply_at(u32 smem, struct slot *slot, u32 group, int n0, int over_m, int over_n, int halves,
                            int num_blocks, float (*total)[ACC])
 {
@@ -215,7 +262,9 @@ DG_DEVICE void multiply_at(u32 smem, struct slot *slot, u32 group, int n0, int o
     const u32 a_at = (group * 64 + __shfl_sync(~0u, over_m, 0)) * BLOCK_K, b_at = __shfl_sync(~0u, over_n, 0) * BLOCK_K;
 #pragma unroll
     for (int grain = 0; grain < 128; grain += GRAIN)
-        if (GRAIN == 128 || place == grain)
+        if (IS_ALONE)
+            multiply_alone(smem, slot, a_at, b_at, num_blocks, total[0]);
+        else if (GRAIN == 128 || place == grain)
             multiply_tile(smem, slot, a_at, b_at, grain, shift, halves, num_blocks, total);
 }
 
