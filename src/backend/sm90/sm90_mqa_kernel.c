@@ -162,7 +162,8 @@ dg_status dg_sm90_mqa_describe(void *user, struct dg_jit_request *request)
     dg_jit_define(request, "DG_LOAD_REGISTERS", groups == 3 ? 56 : 64);
     dg_jit_define(request, "DG_NUM_STAGES", dg_sm90_mqa_stages(kernel));
     dg_jit_define(request, "DG_Q_SLOTS", dg_sm90_mqa_q_slots(kernel));
-    dg_sm90_emit_wgmma(&request->prologue, 8 * (kernel->head_rows + linear_rows(kernel)), kernel->depth);
+    dg_sm90_emit_wgmma(&request->prologue, 8 * (kernel->head_rows + linear_rows(kernel)),
+                       kernel->depth);
     return DG_OK;
 }
 
