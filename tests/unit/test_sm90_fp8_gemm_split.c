@@ -3,7 +3,7 @@
 // products of one slot under way while those of another are promoted.  k is not divided among CTAs here.
 #define DG_BLOCK_M 64
 #define DG_BLOCK_N 48
-#define DG_NUM_STAGES 6
+#define DG_NUM_STAGES 3 // fewer than a problem fills
 #define DG_STAGE_BLOCKS 2
 #define DG_MATH_GROUPS 1
 #define DG_SPLIT 1
