@@ -78,11 +78,12 @@ struct rates {
         sm; // bytes of a clock that the L2 cache has for an SM when all ask, and that an SM takes in
 };
 static const struct rates tiled_1d2d = {3.05, 1.532, 0.94, 131, 1.887, 141, 189, 668, 61, 64};
+// IS_ALONE in sm90_multiply.cuh: the next products are under way, so the chain is hidden.
+static const struct rates alone_1d2d = {3.32, 1.532, 0.94, 131, 0, 0, 0, 250, 61, 63};
 static const struct rates tiled_1d1d = {3.26, 1.65, 1.6, 30, 4.2, 94, 255, 1160, 61, 64};
 static const struct rates split_1d2d = {1.53, 1.534, 1.24, 83, 0.57, 123, 0, 0, 62.4, 64.2};
 // CTAs at different places of k ask for different lines, which nothing merges on the way.
 static const double divided_l2 = 41.2;
-static const double alone_tile_start = 250;
 
 static double element_bytes(const struct dg_problem *p)
 {
@@ -116,19 +117,18 @@ static double both(double x, double y)
 static double tiled_us(const struct dg_sm90_config *c, const struct dg_problem *p,
                        const struct dg_device *device)
 {
-    const struct rates *r = p->sfb_block_n == 1 ? &tiled_1d1d : &tiled_1d2d;
+    const int is_alone = c->math_groups == 1 && c->block_n == 128;
+    const struct rates *r = p->sfb_block_n == 1 ? &tiled_1d1d
+                            : is_alone          ? &alone_1d2d
+                                                : &tiled_1d2d;
     const struct dg_sm90_grid grid = dg_sm90_grid_of(c, p, device);
     const double blocks = (double)CEIL_DIV(p->k, 128);
     const double halves = c->block_m / (64.0 * c->math_groups);
     const double tensor = r->tensor * (c->block_m * c->block_n / 32.0 + r->tensor_start);
-    // IS_ALONE in sm90_multiply.cuh: its next products are under way, so its chain is hidden.
-    const int is_alone = c->math_groups == 1 && c->block_n == 128 && p->sfb_block_n == 128;
-    const double chain =
-        is_alone ? 0 : fmax(halves * (r->chain * c->block_n + r->chain_start), r->chain_least);
+    const double chain = fmax(halves * (r->chain * c->block_n + r->chain_start), r->chain_least);
     const double pairs = c->cluster_m * c->cluster_n > 1 ? 1.096 : 1;
     const double block = pairs * fmax(tensor, fmax(chain, load_clocks(c, r, &grid, device)));
-    const double tile = (is_alone ? alone_tile_start : r->tile_start) +
-                        grid.tile_rows * c->block_n * element_bytes(p) / 32;
+    const double tile = r->tile_start + grid.tile_rows * c->block_n * element_bytes(p) / 32;
     const double us = r->start_us + (double)grid.waves * (blocks * block + tile) / r->ghz / 1e3;
     return both(us, memory_us(p, device));
 }
