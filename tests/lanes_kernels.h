@@ -84,11 +84,6 @@ static inline void dg_ld_shared_v2(u32 address, float *values)
     memcpy(values, lanes_shared + address, 8);
 }
 
-static inline void dg_st_shared_v4(u32 address, const float *values)
-{
-    memcpy(lanes_shared + address, values, 16);
-}
-
 static inline void dg_st_shared_v2(u32 address, float a, float b)
 {
     memcpy(lanes_shared + address, (float[]){a, b}, 8);

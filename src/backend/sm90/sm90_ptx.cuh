@@ -76,13 +76,6 @@ DG_DEVICE void dg_st_shared_v2(u32 address, float a, float b)
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(a), "f"(b) : "memory");
 }
 
-DG_DEVICE void dg_st_shared_v4(u32 address, const float *value)
-{
-    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value[0]), "f"(value[1]), "f"(value[2]),
-                 "f"(value[3])
-                 : "memory");
-}
-
 // Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8 (9.7.15.5.16).
 DG_DEVICE void dg_stmatrix_x4(u32 address, u32 a, u32 b, u32 c, u32 d)
 {
