@@ -51,6 +51,10 @@ def test_random_problems():
     run("test_gpu_gemm", "150")
 
 
+def test_every_m():
+    run("test_gpu_rows", "70", "600", "384")
+
+
 def test_some_of_the_tiles():
     run("test_gpu_tiles", scale=0.04)
 
