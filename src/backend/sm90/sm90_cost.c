@@ -16,10 +16,12 @@
 // ---- grids ----
 
 // CTAs that run at once in clusters of a size.  SMs are grouped unevenly: pairs reach all of an even count, larger
-// clusters do not.
+// clusters do not (an H100's 132 SMs take 39 clusters of 3, 30 of 4, 22 of 5).
 static int64_t usable_ctas(const struct dg_device *device, int32_t cluster)
 {
-    const int32_t sms = cluster > 2 ? device->num_sms * 8 / 9 : device->num_sms;
+    const int32_t sms = cluster > 4   ? device->num_sms * 5 / 6
+                        : cluster > 2 ? device->num_sms * 8 / 9
+                                      : device->num_sms;
     return sms / cluster * cluster;
 }
 
