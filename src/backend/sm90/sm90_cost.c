@@ -76,8 +76,8 @@ struct rates {
     double chain, chain_start,
         chain_least;   // clocks for a column and k-block of a warpgroup's 64 rows, ...
     double tile_start; // clocks from the last product of a tile to the next one's first
-    double l2,
-        sm; // bytes of a clock that the L2 cache has for an SM when all ask, and that an SM takes in
+    double l2;         // bytes of a clock that the L2 cache has for an SM when all ask
+    double sm;         // those that an SM takes in
 };
 static const struct rates tiled_1d2d = {3.05, 1.532, 0.94, 131, 1.887, 141, 189, 668, 61, 64};
 // IS_ALONE in sm90_multiply.cuh: the next products are under way, so the chain is hidden.
@@ -140,15 +140,14 @@ static double split_us(const struct dg_sm90_config *c, const struct dg_problem *
 {
     const struct rates *r = &split_1d2d;
     const struct dg_sm90_grid grid = dg_sm90_grid_of(c, p, device);
-    const int32_t parts = dg_sm90_parts(c);
     const int64_t fillings = CEIL_DIV(CEIL_DIV(CEIL_DIV(p->k, 128), c->stage_blocks), c->split);
     const double blocks = (double)(fillings * c->stage_blocks);
     const double tensor = r->tensor * (c->block_m * c->block_n / 32.0 + r->tensor_start);
     const double chain = r->chain_start / c->stage_blocks + r->chain * c->block_n;
     const double block = fmax(tensor, fmax(chain, load_clocks(c, r, &grid, device)));
     double gather = 0;
-    if (parts > 1)
-        gather = 0.242 + 0.292 * (c->block_n / 32.0) * (c->block_m / 64.0) * (1 + 0.19 * parts);
+    if (c->split > 1)
+        gather = 0.242 + 0.292 * (c->block_n / 32.0) * (c->block_m / 64.0) * (1 + 0.19 * c->split);
     const double us = r->start_us + gather + (double)grid.waves * blocks * block / r->ghz / 1e3;
     return both(us, memory_us(p, device) + gather / 2);
 }

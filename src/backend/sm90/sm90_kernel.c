@@ -26,16 +26,11 @@ int32_t dg_sm90_sfb_rows(const struct dg_sm90_kernel *kernel)
     return (128 - step + n - 1) / 128 + 1;
 }
 
-int32_t dg_sm90_parts(const struct dg_sm90_config *config)
-{
-    return config->split ? config->split : 1;
-}
-
 static int32_t split_smem_bytes(const struct dg_sm90_kernel *kernel)
 {
     const struct dg_sm90_config *c = &kernel->config;
-    const int32_t parts = dg_sm90_parts(c), strips = c->block_m / 16;
-    const int32_t gathered = (strips + parts - 1) / parts * (parts - 1);
+    const int32_t strips = c->block_m / 16;
+    const int32_t gathered = (strips + c->split - 1) / c->split * (c->split - 1);
     const int32_t block =
         (c->block_m + c->block_n) * 128 + (c->block_m + dg_sm90_sfb_rows(kernel)) * 4;
     const int32_t slots = c->num_stages * c->stage_blocks * block;

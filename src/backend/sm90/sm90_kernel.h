@@ -20,8 +20,6 @@ struct dg_sm90_kernel {
 int32_t dg_sm90_d_columns(const struct dg_sm90_kernel *kernel);
 // 128-column blocks of B's scales that a tile can touch (SFB_COUNT of the 1D2D kernel).
 int32_t dg_sm90_sfb_rows(const struct dg_sm90_kernel *kernel);
-// Sums over parts of k that are added for an element of D; 1: none but the running one.
-int32_t dg_sm90_parts(const struct dg_sm90_config *config);
 // Dynamic shared memory of a CTA.
 int32_t dg_sm90_smem_bytes(const struct dg_sm90_kernel *kernel);
 

@@ -145,7 +145,7 @@ static int is_usable(const struct dg_sm90_config *tile, const struct dg_problem 
         return 0;
     if (tile->split)
         return dg_sm90_grid_of(tile, problem, device).waves == 1 &&
-               (!problem->invariant || dg_sm90_parts(tile) == 1);
+               (!problem->invariant || tile->split == 1);
     return tile->cluster_m * tile->cluster_n <= device->num_sms;
 }
 
