@@ -352,12 +352,13 @@ static struct lanes_product {
 } lanes_products[LANES_MOST][64];
 static int lanes_num_products[LANES_MOST], lanes_groups[LANES_MOST];
 
+// `a`, `b`: in units of 16 bytes.
 static inline void dg_wgmma(float *d, u32 a, u32 b, int accumulate)
 {
     const int i = lanes_num_products[threadIdx.x]++;
     lanes_products[threadIdx.x][i].d = d;
-    lanes_products[threadIdx.x][i].a = a;
-    lanes_products[threadIdx.x][i].b = b;
+    lanes_products[threadIdx.x][i].a = a * 16;
+    lanes_products[threadIdx.x][i].b = b * 16;
     lanes_products[threadIdx.x][i].accumulate = accumulate;
     lanes_products[threadIdx.x][i].group = lanes_groups[threadIdx.x];
     for (u32 j = 0; j < LANES_COLUMNS / 2; j++) // nobody may look before the wait

@@ -162,38 +162,44 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, const
 
 // ---- math groups ----
 
-// The scales of one k-block that a thread needs, multiplied: for its two rows, and each 128-column block of B's
-// scales that a strip can touch.
+// The scales of one k-block that a thread needs: for its two rows, and each 128-column block of B's scales that a
+// strip can touch.  They are multiplied where they are used: right after they are read, the compiler would put that
+// between two wgmma, of which the second would wait for shared memory too.
 struct scales {
-    float of[SFB_COUNT][2];
+    float a[2], b[SFB_COUNT];
 };
 
 DG_DEVICE struct scales read_scales(u32 sfa, u32 sfb, int block)
 {
     struct scales scales;
 #pragma unroll
-    for (int i = 0; i < SFB_COUNT; i++)
+    for (int i = 0; i < 2; i++)
+        scales.a[i] = scale_of(dg_ld_shared(sfa + i * 32), block);
 #pragma unroll
-        for (int half = 0; half < 2; half++)
-            scales.of[i][half] =
-                scale_of(dg_ld_shared(sfa + half * 32), block) * scale_of(dg_ld_shared(sfb + i * 4), block);
+    for (int i = 0; i < SFB_COUNT; i++)
+        scales.b[i] = scale_of(dg_ld_shared(sfb + i * 4), block);
     return scales;
 }
 
 // total += scale * part where the strip starts `offset` columns into a 128-column block of B's scales.
 DG_DEVICE void promote(float *total, const float *part, const struct scales *scales, int offset)
 {
-    float scale[2];
+    float of[SFB_COUNT][2], scale[2];
+#pragma unroll
+    for (int i = 0; i < SFB_COUNT; i++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            of[i][half] = scales->a[half] * scales->b[i];
 #pragma unroll
     for (int column = 0; column < DG_BLOCK_N; column += 8) {
         if (column % OFFSET_STEP == 0)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                scale[half] = scales->of[0][half];
+                scale[half] = of[0][half];
 #pragma unroll
                 for (int i = 1; i < SFB_COUNT; i++)
                     if ((OFFSET_STEP == 128 ? 0 : offset) + column >= i * 128)
-                        scale[half] = scales->of[i][half];
+                        scale[half] = of[i][half];
             }
 #pragma unroll
         for (int i = 0; i < 4; i++)
@@ -210,8 +216,8 @@ struct filling {
 // Waits for filling i, reads its scales and starts its products.
 DG_DEVICE void start_filling(u32 smem, const struct work *work, int i, int strip, struct filling *filling)
 {
-    const u32 a = smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES + (strip / 4 * 64 + work->over_m) * BLOCK_K;
-    const u32 b = smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES + work->over_n * BLOCK_K;
+    const u32 a = (smem + slot_of(i) * DG_STAGE_BLOCKS * A_BYTES + (strip / 4 * 64 + work->over_m) * BLOCK_K) / 16;
+    const u32 b = (smem + B_AT + slot_of(i) * DG_STAGE_BLOCKS * B_BYTES + work->over_n * BLOCK_K) / 16;
     const u32 scales = smem + SCALE_AT + slot_of(i) * DG_STAGE_BLOCKS * SCALE_BYTES;
     const u32 row = strip * 16 + threadIdx.x % 32 / 4;
     dg_mbarrier_wait(smem + FULL_AT + slot_of(i) * 8, parity_of(i));
@@ -224,7 +230,7 @@ DG_DEVICE void start_filling(u32 smem, const struct work *work, int i, int strip
     for (int j = 0; j < DG_STAGE_BLOCKS; j++)
 #pragma unroll
         for (int k = 0; k < BLOCK_K / 32; k++)
-            dg_wgmma(filling->part[j], a + j * work->rows * BLOCK_K + k * 32, b + j * B_BYTES + k * 32, k != 0);
+            dg_wgmma(filling->part[j], a + j * work->rows * (BLOCK_K / 16) + k * 2, b + j * (B_BYTES / 16) + k * 2, k != 0);
     dg_wgmma_commit_group();
 }
 

@@ -46,6 +46,8 @@ enum {
     // A math group that is alone has nobody who multiplies while it promotes, so it has its next products under way.
     // Narrower tiles win nothing: they wait for slots, and give them back later so.
     IS_ALONE = DG_BLOCK_M == 64 && DG_BLOCK_N == 128 && DG_SFB_BLOCK_N == 128,
+    // Where the next slot's operands lie is worked out under the products; the widest tiles have no registers for that.
+    OPERANDS_AHEAD = DG_BLOCK_N <= 192,
 };
 
 // The first row of one of a math group's pieces.
@@ -162,39 +164,57 @@ DG_DEVICE void promote(float *total, const float *part, const struct scales *sca
     }
 }
 
-// Starts the products of one m64 piece: four steps of 32 along k.
-DG_DEVICE void start_products(float *part, u32 a, u32 b)
+// Where A's and B's rows begin in a slot, in units of 16 bytes, as wgmma has them.
+struct operands {
+    u32 a, b;
+};
+
+// a_at, b_at: how far into the slot, in bytes.
+DG_DEVICE struct operands operands_in(u32 smem, struct slot slot, u32 a_at, u32 b_at)
+{
+    const struct operands at = {(smem + slot.index * A_BYTES + a_at) / 16,
+                                (smem + B_AT + slot.index * B_BYTES + b_at) / 16};
+    return at;
+}
+
+// Starts the products of m64 piece `half` of a math group: four steps of 32 along k.
+DG_DEVICE void start_products(float *part, struct operands at, int half)
 {
     dg_wgmma_fence();
 #pragma unroll
     for (int k = 0; k < BLOCK_K / 32; k++)
-        dg_wgmma(part, a + k * 32, b + k * 32, k != 0);
+        dg_wgmma(part, at.a + half * (DG_MATH_GROUPS * 64 * BLOCK_K / 16) + k * 2, at.b + k * 2, k != 0);
     dg_wgmma_commit_group();
 }
 
 // The k loop of one math group.  All that does not need the products is done while the tensor cores make
-// them, the next slot's wait and scales too: between two wgmma groups nothing stands but the promotion.
-// `grain` and `halves`, how many of the group's pieces have rows, are constants.  In a slot A's rows begin at a_at,
-// B's at b_at.
+// them, the next slot's wait, scales and addresses too: between two wgmma groups nothing stands but the promotion.
+// `grain` and `halves`, how many of the group's pieces have rows, are constants; a_at, b_at: see operands_in.
 DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 a_at, u32 b_at, int grain, int shift, int halves,
                              int num_blocks, float (*total)[ACC])
 {
     struct scales now, next;
     enter_slot(smem, *slot, 0, shift, halves, &now);
+    struct operands at = operands_in(smem, *slot, a_at, b_at);
 #pragma unroll 1
     for (int block = 0; block < num_blocks; block++, now = next) {
-        const u32 a = smem + slot->index * A_BYTES + a_at;
-        const u32 b = smem + B_AT + slot->index * B_BYTES + b_at;
         const u32 empty = smem + EMPTY_AT + slot->index * 8;
         const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
+        if (!OPERANDS_AHEAD)
+            at = operands_in(smem, *slot, a_at, b_at);
 #pragma unroll
         for (int half = 0; half < halves; half++) {
             float part[ACC];
-            start_products(part, a + half * (DG_MATH_GROUPS * 64 * BLOCK_K), b);
+            start_products(part, at, half);
             if (half == 0 && DG_SFB_BLOCK_N == 1)
                 read_scales_b(scales, block, 0, &now);
             if (half == halves - 1) {
                 next_slot(slot);
+                if (OPERANDS_AHEAD) {
+                    at = operands_in(smem, *slot, a_at, b_at);
+                    dg_compute_here(&at.a);
+                    dg_compute_here(&at.b);
+                }
                 if (block + 1 < num_blocks)
                     enter_slot(smem, *slot, block + 1, shift, halves, &next);
             }
@@ -218,7 +238,7 @@ struct block {
 DG_DEVICE void start_block(u32 smem, struct slot slot, u32 a_at, u32 b_at, int index, struct block *block)
 {
     enter_slot(smem, slot, index, 0, 1, &block->scales);
-    start_products(block->part, smem + slot.index * A_BYTES + a_at, smem + B_AT + slot.index * B_BYTES + b_at);
+    start_products(block->part, operands_in(smem, slot, a_at, b_at), 0);
 }
 
 // With block `index` under way in `now`: starts the next one in `next`, then finishes it.  0: it was the last.

@@ -28,6 +28,12 @@ DG_DEVICE u32 dg_smem_address(const void *pointer)
     return (u32)__cvta_generic_to_shared(pointer);
 }
 
+// Whoever computes `value` does so before this, and not only where it is used.
+DG_DEVICE void dg_compute_here(u32 *value)
+{
+    asm volatile("" : "+r"(*value));
+}
+
 // True in one lane of a warp that is there as a whole (elect.sync).  ptxas knows what that means: under any other
 // condition each copy by TMA stands in a loop over the lanes that may want it.
 DG_DEVICE int dg_elect(void)
@@ -309,7 +315,7 @@ DG_DEVICE void dg_barrier_cluster_wait(void)
     asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
 }
 
-// ---- wgmma (9.7.16); the instruction itself is emitted for the tile's width, see sm90_emit.c ----
+// ---- wgmma (9.7.16); the instruction itself is emitted for the tile's width, see sm90_wgmma.c ----
 
 DG_DEVICE void dg_wgmma_fence(void)
 {
@@ -320,10 +326,6 @@ DG_DEVICE void dg_wgmma_commit_group(void)
 {
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-
-// A matrix descriptor (9.7.16.5.1) of a K-major tile of 128-byte rows with the 128-byte swizzle is these
-// 32 bits (swizzle mode; groups of eight rows are 1024 bytes apart) over the address / 16.
-#define DG_WGMMA_DESCRIPTOR_HIGH "0x40000040"
 
 // ---- registers of a warp role (9.7.19.5) ----
 

@@ -37,7 +37,7 @@ void dg_sm90_emit_wgmma(struct dg_strbuf *text, int n, int depth)
     add_registers(text, "%%%d", count);
     dg_strbuf_add(text, "}, x, y, p, 1, 1;}\"\n        : ");
     add_registers(text, "\"+f\"(d[%d])", count);
-    dg_strbuf_add(text, "\n        : \"r\"(a >> 4), \"r\"(b >> 4), \"r\"(accumulate));\n}\n");
+    dg_strbuf_add(text, "\n        : \"r\"(a), \"r\"(b), \"r\"(accumulate));\n}\n");
     emit_wait(text, "dg_wgmma_wait", 0, count);
     emit_wait(text, "dg_wgmma_wait_1", 1, count);
 }

@@ -7,7 +7,8 @@
 #include "base/strbuf.h"
 
 // dg_wgmma(d, a, b, accumulate): 64 rows of A times `n` rows of B, 32 values of each, whose rows are `depth` bytes
-// long (128, 64 or 32) and swizzled by as much; `a` and `b` are shared addresses.
+// long (128, 64 or 32) and swizzled by as much; `a` and `b` are shared addresses in units of 16 bytes, which is how
+// descriptors have them: the compiler then adds to them instead of shifting them anew for each step.
 // dg_wgmma_wait(d), dg_wgmma_wait_1(d): until all groups, or all but the last, are done.
 void dg_sm90_emit_wgmma(struct dg_strbuf *text, int n, int depth);
 
