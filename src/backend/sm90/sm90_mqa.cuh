@@ -188,7 +188,7 @@ DG_DEVICE void start_product(float *acc, u32 keys, u32 queries)
     dg_wgmma_fence();
 #pragma unroll
     for (int k = 0; k < DG_DEPTH / 32; k++)
-        dg_wgmma(acc, keys / 16 + k * 2, queries / 16 + k * 2, k != 0);
+        dg_wgmma(acc, (keys + k * 32) / 16, (queries + k * 32) / 16, k != 0);
     dg_wgmma_commit_group();
 }
 

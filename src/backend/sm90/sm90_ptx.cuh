@@ -28,7 +28,7 @@ DG_DEVICE u32 dg_smem_address(const void *pointer)
     return (u32)__cvta_generic_to_shared(pointer);
 }
 
-// Whoever computes `value` does so before this, and not only where it is used.
+// No instruction: it keeps the compiler from working `value` out only where it is used.
 DG_DEVICE void dg_compute_here(u32 *value)
 {
     asm volatile("" : "+r"(*value));
