@@ -241,6 +241,11 @@ static inline void dg_bulk_wait_group_read(int pending)
     lanes_finish_some((int)threadIdx.x, lanes_copies.groups[threadIdx.x] - pending);
 }
 
+static inline void dg_bulk_wait_group_written(void)
+{
+    dg_bulk_wait_group_read(0);
+}
+
 static inline void lanes_load(u32 smem, const struct dg_tensor_map *map, u32 barrier, const int *at)
 {
     struct lanes_copy copy = {.way = LANES_LOAD, .smem = smem, .barrier = barrier, .map = *map};

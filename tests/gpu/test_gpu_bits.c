@@ -13,6 +13,8 @@ static const char *const lines[] = {
     "fp8_gemm_nt m=7 n=24 k=7168 sfa_layout=mn",
     "fp8_gemm_nt m=640 n=520 k=384 out=fp32 c=inplace sfb=1 sfa_layout=mn sfb_layout=mn",
     "fp8_gemm_nt m=90 n=70 k=0 c=separate",
+    // CTAs out of step, which add to their first tile twice
+    "fp8_gemm_nt m=4096 n=2048 k=1024 out=fp32 c=inplace sfb=1 sfa_layout=mn sfb_layout=mn",
 };
 enum { NUM_LINES = sizeof lines / sizeof *lines, REPEATS = 100 };
 

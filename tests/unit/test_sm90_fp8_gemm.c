@@ -30,7 +30,7 @@ enum { IS_SPLIT = 0 };
 enum {
     MOST_M = 600,
     MOST_N = 400,
-    MOST_K = IS_SPLIT ? 1000 : 600,
+    MOST_K = IS_SPLIT || DG_D_FP32 ? 1000 : 600,
     MOST_BLOCKS = 8,
     GAP = 16,
     PITCH_K = 1024
@@ -41,6 +41,7 @@ static char c[MOST_M * (MOST_N + GAP) * 4], d[MOST_M * (MOST_N + GAP) * 4], befo
 static struct dg_sm90_gemm_args args;
 static struct dg_sm90_maps maps;
 static int k;
+static unsigned ctas;
 
 static void fill(void)
 {
@@ -117,12 +118,19 @@ static void draw_problem(uint64_t seed)
     args.m = draw(1, draw(0, 1) ? 300 : MOST_M);
     args.n = draw(1, MOST_N);
     k = draw(0, 3) ? draw(1, MOST_K) : 128 * draw(1, MOST_K / 128);
+    ctas = 1 + (unsigned)seed % 3;
+    const int is_staggered = DG_D_FP32 && draw(0, 2) == 0;
+    if (is_staggered) { // as sm90_gemm.c has it, with k-blocks enough for two CTAs to begin at the fifth
+        k = draw(900, MOST_K);
+        ctas = 4;
+        args.stagger = 65536 / 4;
+    }
     args.num_k_blocks = (k + 127) / 128;
     fill();
     memcpy(before, d, sizeof d);
     const int by_columns = DG_SCALES_TMA || draw(0, 1);
     const int b_by_columns = DG_SFB_BLOCK_N == 1 ? by_columns : !DG_SCALES_TMA && by_columns;
-    args.d_tma = draw(0, 1);
+    args.d_tma = is_staggered || draw(0, 1);
     if (args.d_tma)
         args.n = args.n < 8 ? 8 : args.n & ~7;
     args.sfb_rows = DG_SFB_BLOCK_N == 1 ? args.n : (args.n + 127) / 128;
@@ -137,7 +145,7 @@ static void draw_problem(uint64_t seed)
     args.c_row_stride = args.n + draw(0, GAP);
     args.c_column_stride = 1;
     args.c_mode = draw(0, 2) ? DG_SM90_C_NONE : DG_SM90_C_READ;
-    if (DG_D_FP32 && args.d_tma && draw(0, 1)) {
+    if (is_staggered || (DG_D_FP32 && args.d_tma && draw(0, 1))) {
         args.c_mode = DG_SM90_C_REDUCE;
         args.c = d, args.c_row_stride = args.d_row_stride;
         memcpy(d, c, sizeof d);
@@ -204,8 +212,8 @@ static void test_random_problems(void)
     const int count = harness_scaled(40);
     for (int seed = 1; seed <= count; seed++) {
         draw_problem((uint64_t)seed);
-        const unsigned ctas =
-            IS_SPLIT ? (unsigned)(args.units_m * args.units_n) : 1 + (unsigned)seed % 3;
+        if (IS_SPLIT)
+            ctas = (unsigned)(args.units_m * args.units_n);
         CHECK(lanes_run_grid(ctas, THREADS, run_thread),
               "seed %d: lanes went apart, or wait alone or for ever", seed);
         const i64 wrong = find_wrong();

@@ -38,6 +38,8 @@ struct dg_sm90_gemm_args {
     // copy engine is slow where a box reaches beyond the tensor.  A multiple of 8, of 16 where units_m > 1.
     int tile_rows;
     int flags; // DG_SM90_...
+    // 65536 / CTAs where each CTA begins its first unit at another k-block, else 0.
+    int stagger;
 };
 
 // What a grouped problem adds: sm90_schedule.cuh makes tiles of it.  Distances from one group's matrix to the

@@ -57,6 +57,7 @@
 #error "DG_ENTRY: the kernel's name"
 #endif
 
+#define DG_D_IN_TURNS 1
 #include "sm90_multiply.cuh"
 
 // over_m, over_n: dg_overhang of its boxes; none where CTAs share them.
@@ -79,14 +80,73 @@ DG_DEVICE struct tile locate(const struct dg_sm90_gemm_args *args, int unit)
     return tile;
 }
 
+// ---- work ----
+
+// What a CTA does one after the other: k-blocks of units.
+//
+// A tile that is added to D (DG_SM90_C_REDUCE) keeps the L2 cache busy for as long as the products of some k-blocks
+// take, and CTAs in step would all wait for it at the same time.  So each begins its first unit at another k-block,
+// and does what that lacks at the end:
+//
+//     CTA 0    unit 0 ---------|unit 3 ---------|unit 6 ---------|
+//     CTA 1    unit 1 ----|unit 4 ---------|unit 7 ---------|1 --|
+//     CTA 2    2 --|unit 5 ---------|unit 8 ---------|unit 2 ----|
+struct work {
+    int unit, begin, end;
+};
+
+enum { MAY_STAGGER = DG_SFB_BLOCK_N == 1 && DG_D_FP32 && CLUSTER == 1 };
+
+// In fours, as packed scales are.
+DG_DEVICE int first_begin(const struct dg_sm90_gemm_args *args)
+{
+    return MAY_STAGGER ? (int)((u64)args->num_k_blocks * (blockIdx.x * args->stagger) >> 16) & ~3 : 0;
+}
+
+DG_DEVICE struct work first_work(const struct dg_sm90_gemm_args *args)
+{
+    const struct work work = {(int)blockIdx.x / CLUSTER, first_begin(args), args->num_k_blocks};
+    return work;
+}
+
+// What the first unit lacked.
+DG_DEVICE int is_rest(const struct dg_sm90_gemm_args *args, const struct work *work)
+{
+    return MAY_STAGGER && work->end < args->num_k_blocks;
+}
+
+// The same, to kernels that do not stagger, as no work at all: their code is that of one loop over all k-blocks.
+DG_DEVICE int begin_of(const struct work *work)
+{
+    return MAY_STAGGER ? work->begin : 0;
+}
+
+DG_DEVICE int end_of(const struct dg_sm90_gemm_args *args, const struct work *work)
+{
+    return MAY_STAGGER ? work->end : args->num_k_blocks;
+}
+
+DG_DEVICE void next_work(const struct dg_sm90_gemm_args *args, int num_units, struct work *work)
+{
+    if (!MAY_STAGGER || !is_rest(args, work))
+        work->unit += gridDim.x / CLUSTER;
+    else
+        work->unit = num_units;
+    work->begin = 0;
+    if (MAY_STAGGER && work->unit >= num_units && !is_rest(args, work) && first_begin(args) > 0) {
+        work->unit = blockIdx.x;
+        work->end = first_begin(args);
+    }
+}
+
 // ---- loader warp ----
 
 // One lane fills the ring with A and B.  Rows beyond m or n and columns beyond k arrive as zeros.
 DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_maps *maps, u32 smem,
-                         struct tile tile, struct slot *slot)
+                         struct tile tile, struct work work, struct slot *slot)
 {
     const u32 share_m = cluster_rank() % DG_CLUSTER_M, share_n = cluster_rank() / DG_CLUSTER_M;
-    for (int block = 0; block < args->num_k_blocks; block++, next_slot(slot)) {
+    for (int block = begin_of(&work); block < end_of(args, &work); block++, next_slot(slot)) {
         const u32 full = smem + FULL_AT + slot->index * 8, empty = smem + EMPTY_AT + slot->index * 8;
         dg_mbarrier_wait(empty, slot->parity ^ 1);
         dg_mbarrier_arrive_expect_tx(full, args->tile_rows * (BLOCK_K + 4 * DG_SCALES_TMA) + B_BYTES + SFB_BYTES * DG_SCALES_TMA);
@@ -117,14 +177,16 @@ DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
 
 // ---- scale warps ----
 
-DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, struct tile tile, struct slot *slot)
+DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, struct tile tile, struct work work,
+                           struct slot *slot)
 {
+    const int word = DG_SF_PACKED ? begin_of(&work) / 4 : begin_of(&work); // of those along k
     const int thread = threadIdx.x - (THREADS - SCALE_THREADS);
-    const u32 *sfa = (const u32 *)args->sfa + (tile.m0 + thread) * args->sfa_row_stride;
+    const u32 *sfa = (const u32 *)args->sfa + (tile.m0 + thread) * args->sfa_row_stride + word * args->sfa_k_stride;
     const int row_b = DG_SFB_BLOCK_N == 1 ? tile.n0 : tile.n0 / 128;
-    const u32 *sfb = (const u32 *)args->sfb + (row_b + thread) * args->sfb_row_stride;
+    const u32 *sfb = (const u32 *)args->sfb + (row_b + thread) * args->sfb_row_stride + word * args->sfb_k_stride;
 #pragma unroll 1 // these warps have few registers
-    for (int block = 0; block < args->num_k_blocks; block++, next_slot(slot)) {
+    for (int block = begin_of(&work); block < end_of(args, &work); block++, next_slot(slot)) {
         const u32 full = smem + FULL_AT + slot->index * 8, empty = smem + EMPTY_AT + slot->index * 8;
         const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
         dg_mbarrier_wait(empty, slot->parity ^ 1);
@@ -171,18 +233,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (warp >= 4 * DG_MATH_GROUPS) {
         DG_SETMAXNREG_DEC(DG_LOAD_REGISTERS);
         if (warp == 4 * DG_MATH_GROUPS && threadIdx.x % 32 == 0) {
-            for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER)
-                load_tile(&args, &maps, smem, locate(&args, unit), &slot);
+            for (struct work work = first_work(&args); work.unit < num_units; next_work(&args, num_units, &work))
+                load_tile(&args, &maps, smem, locate(&args, work.unit), work, &slot);
         } else if (!DG_SCALES_TMA && warp > 4 * DG_MATH_GROUPS) {
-            for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER)
-                load_scales(&args, smem, locate(&args, unit), &slot);
+            for (struct work work = first_work(&args); work.unit < num_units; next_work(&args, num_units, &work))
+                load_scales(&args, smem, locate(&args, work.unit), work, &slot);
         }
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
-        for (int unit = blockIdx.x / CLUSTER; unit < num_units; unit += gridDim.x / CLUSTER) {
-            const struct tile tile = locate(&args, unit);
+        for (struct work work = first_work(&args); work.unit < num_units; next_work(&args, num_units, &work)) {
+            const struct tile tile = locate(&args, work.unit);
             float total[HALVES][ACC] = {};
-            multiply_at(smem, &slot, warp / 4, tile.n0, tile.over_m, tile.over_n, HALVES, args.num_k_blocks, total);
+            multiply_at(smem, &slot, warp / 4, tile.n0, tile.over_m, tile.over_n, HALVES,
+                        end_of(&args, &work) - begin_of(&work), total);
+            if (is_rest(&args, &work)) // behind what was added of this unit before: the same bits each time
+                dg_bulk_wait_group_written();
 #pragma unroll
             for (int half = 0; half < HALVES; half++) {
                 const int row = piece_row(warp / 4, half) + warp % 4 * 16;

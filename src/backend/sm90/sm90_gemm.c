@@ -276,6 +276,10 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
     out->per_column = dg_sm90_divide_by(band);
     out->per_last = dg_sm90_divide_by(band > 0 ? units_m % band : 0);
     out->tile_rows = tile_rows;
+    // A unit in two parts is two sums, and one more tile added to D.
+    if (out->c_mode == DG_SM90_C_REDUCE && !p->invariant &&
+        (int64_t)units_m * units_n > 2 * plan->num_ctas)
+        out->stagger = 65536 / plan->num_ctas;
     // A repacked B is what the kernel before this one makes.
     out->flags =
         (args->flags & DG_GEMM_PDL_PREFETCH_B && !plan->repack_b ? DG_SM90_PDL_PREFETCH_B : 0) |

@@ -254,6 +254,9 @@ DG_DEVICE void dg_bulk_commit_group(void)
 // Waits until all but the `pending` newest groups of this thread have read their shared memory.
 #define dg_bulk_wait_group_read(pending) asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory")
 
+// Waits until all groups of this thread have written.
+#define dg_bulk_wait_group_written() asm volatile("cp.async.bulk.wait_group 0;" ::: "memory")
+
 // Makes this thread's ordinary writes to shared memory visible to the copy engine (9.7.13.4).
 DG_DEVICE void dg_fence_proxy_async(void)
 {

@@ -3,11 +3,16 @@
 //
 // Each warp has DG_D_BUFFERS buffers of 2 KB in shared memory and waits for nobody: registers -> buffer
 // (stmatrix, in the TMA swizzle) -> D by a TMA store, or by ordinary stores where TMA cannot write D.
-// Needs DG_WARP_N, DG_D_FP32 and DG_D_BUFFERS.
+// Needs DG_WARP_N, DG_D_FP32 and DG_D_BUFFERS.  DG_D_IN_TURNS 1: of more FP32 pieces than buffers, some leave while others
+// are written.
 #ifndef DG_SM90_STORE_CUH
 #define DG_SM90_STORE_CUH
 
 #include "sm90_ptx.cuh"
+
+#ifndef DG_D_IN_TURNS
+#define DG_D_IN_TURNS 0
+#endif
 
 enum {
     ACC = DG_WARP_N / 2, // accumulators of a thread for its warp's 16 rows
@@ -20,7 +25,9 @@ enum {
     D_ROW_BYTES = D_COLUMNS * D_ELEMENT,
     D_PIECES = (DG_WARP_N + D_COLUMNS - 1) / D_COLUMNS,
     // Pieces that leave together, and how many such sets of buffers there are.
-    D_BATCH = D_PIECES < DG_D_BUFFERS ? D_PIECES : DG_D_BUFFERS,
+    D_BATCH = D_PIECES <= DG_D_BUFFERS                             ? D_PIECES
+              : DG_D_IN_TURNS && DG_D_FP32 && DG_D_BUFFERS > 1 ? DG_D_BUFFERS / 2
+                                                               : DG_D_BUFFERS,
     D_BATCHES = (D_PIECES + D_BATCH - 1) / D_BATCH,
     D_SETS = DG_D_BUFFERS / D_BATCH,
 };
@@ -137,10 +144,14 @@ DG_DEVICE void send_piece(const struct dg_sm90_gemm_args *args, const struct dg_
 // As many pieces as a set has buffers for, from the one of these accumulators and this column on.  They lie
 // D_COLUMNS apart, but none further than `most`: the last may overlap the one before it.
 DG_DEVICE void store_set(const float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
-                         u32 set, int most, int row, int column, int map_row, int first, int is_whole)
+                         u32 set, int is_first, int most, int row, int column, int map_row, int first, int is_whole)
 {
-    if (threadIdx.x % 32 == 0)
-        dg_bulk_wait_group_read((D_SETS - 1) * D_BATCH);
+    if (threadIdx.x % 32 == 0) {
+        if (is_first) // whichever set was the last, and however many pieces it had
+            dg_bulk_wait_group_read(0);
+        else
+            dg_bulk_wait_group_read((D_SETS - 1) * D_BATCH);
+    }
     __syncwarp();
 #pragma unroll
     for (int i = 0; i < D_BATCH; i++)
@@ -168,7 +179,7 @@ DG_DEVICE void store_strip(float *total, const struct dg_sm90_gemm_args *args, c
     for (int i = 0; i < D_BATCHES; i++) {
         const int most = DG_WARP_N - D_COLUMNS, start = min(i * D_BATCH * D_COLUMNS, most);
         store_set(total + start / 2, args, map, buffers + (turn * D_BATCHES + i) % D_SETS * (D_BATCH * D_BUFFER_BYTES),
-                  most - start, row, column + start, map_row, first, is_whole);
+                  i == 0 && (turn == 0 || D_PIECES % D_BATCH != 0), most - start, row, column + start, map_row, first, is_whole);
     }
 }
 
