@@ -52,6 +52,11 @@ static inline void dg_compute_here(u32 *value)
     (void)value;
 }
 
+static inline void dg_compute_float_here(float *value)
+{
+    (void)value;
+}
+
 static inline int dg_divide(int x, struct dg_sm90_divisor by)
 {
     return (int)((u64)(u32)x * by.multiplier >> by.shift);

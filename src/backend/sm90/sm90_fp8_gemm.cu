@@ -59,6 +59,7 @@
 
 #define DG_D_IN_TURNS 1
 #include "sm90_multiply.cuh"
+#include "sm90_turns.cuh"
 
 // over_m, over_n: dg_overhang of its boxes; none where CTAs share them.
 struct tile {
@@ -115,7 +116,7 @@ DG_DEVICE int is_rest(const struct dg_sm90_gemm_args *args, const struct work *w
     return MAY_STAGGER && work->end < args->num_k_blocks;
 }
 
-// The same, to kernels that do not stagger, as no work at all: their code is that of one loop over all k-blocks.
+// The k-blocks; for kernels that do not stagger without a look at `work`, so that theirs is the code of a loop over all.
 DG_DEVICE int begin_of(const struct work *work)
 {
     return MAY_STAGGER ? work->begin : 0;
@@ -128,12 +129,13 @@ DG_DEVICE int end_of(const struct dg_sm90_gemm_args *args, const struct work *wo
 
 DG_DEVICE void next_work(const struct dg_sm90_gemm_args *args, int num_units, struct work *work)
 {
-    if (!MAY_STAGGER || !is_rest(args, work))
-        work->unit += gridDim.x / CLUSTER;
-    else
-        work->unit = num_units;
     work->begin = 0;
-    if (MAY_STAGGER && work->unit >= num_units && !is_rest(args, work) && first_begin(args) > 0) {
+    if (is_rest(args, work)) {
+        work->unit = num_units;
+        return;
+    }
+    work->unit += gridDim.x / CLUSTER;
+    if (MAY_STAGGER && work->unit >= num_units && first_begin(args) > 0) {
         work->unit = blockIdx.x;
         work->end = first_begin(args);
     }
@@ -241,11 +243,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         }
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
+        start_turns(warp / 4);
         for (struct work work = first_work(&args); work.unit < num_units; next_work(&args, num_units, &work)) {
             const struct tile tile = locate(&args, work.unit);
             float total[HALVES][ACC] = {};
-            multiply_at(smem, &slot, warp / 4, tile.n0, tile.over_m, tile.over_n, HALVES,
-                        end_of(&args, &work) - begin_of(&work), total);
+            const int num_blocks = end_of(&args, &work) - begin_of(&work);
+            if (TAKES_TURNS)
+                multiply_in_turn(smem, &slot, warp / 4, tile.over_m, tile.over_n, num_blocks, total[0]);
+            else
+                multiply_at(smem, &slot, warp / 4, tile.n0, tile.over_m, tile.over_n, HALVES, num_blocks, total);
             if (is_rest(&args, &work)) // behind what was added of this unit before: the same bits each time
                 dg_bulk_wait_group_written();
 #pragma unroll
@@ -256,6 +262,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                                tile.m0 + row, tile.n0);
             }
         }
+        end_turns(warp / 4);
         dg_bulk_wait_group_read(0); // the buffers must outlive their stores
         // A neighbour may still write into this CTA's shared memory or arrive on its barriers.
         if (CLUSTER > 1) {

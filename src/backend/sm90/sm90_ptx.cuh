@@ -34,6 +34,11 @@ DG_DEVICE void dg_compute_here(u32 *value)
     asm volatile("" : "+r"(*value));
 }
 
+DG_DEVICE void dg_compute_float_here(float *value)
+{
+    asm volatile("" : "+f"(*value));
+}
+
 // True in one lane of a warp that is there as a whole (elect.sync).  ptxas knows what that means: under any other
 // condition each copy by TMA stands in a loop over the lanes that may want it.
 DG_DEVICE int dg_elect(void)
