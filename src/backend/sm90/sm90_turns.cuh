@@ -87,7 +87,7 @@ DG_DEVICE void multiply_in_turn(u32 smem, struct slot *slot, u32 group, int over
         dg_wgmma_wait_1(part);
         hand_on(group);
         if (block + 1 < num_blocks)
-            enter_with_columns(smem, *slot, block, &scales);
+            enter_with_columns(smem, *slot, block + 1, &scales);
         dg_wgmma_wait(part);
         release_slot(empty);
 #pragma unroll
