@@ -10,7 +10,8 @@
 //                                      total += (sf_a * sf_b) * part
 //
 // A math group owns 64 rows (or two times 64) of the tile and shares nothing with the others but the
-// ring: no barrier joins them, so one group's promotion and stores run under another's wgmma.  Each warp
+// ring (and in one tile the tensor cores, by turns: sm90_turns.cuh): no barrier joins them, so one
+// group's promotion and stores run under another's wgmma.  Each warp
 // sends its results to D through shared memory of its own, by TMA, and goes on to the next tile.
 // docs/KERNELS.md draws the pipeline.
 //
@@ -57,7 +58,7 @@
 #error "DG_ENTRY: the kernel's name"
 #endif
 
-#define DG_D_IN_TURNS 1
+#define DG_D_IN_TURNS 1 // see sm90_store.cuh
 #include "sm90_multiply.cuh"
 #include "sm90_turns.cuh"
 

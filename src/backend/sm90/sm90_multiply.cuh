@@ -177,13 +177,17 @@ DG_DEVICE struct operands operands_in(u32 smem, struct slot slot, u32 a_at, u32 
     return at;
 }
 
-// Starts the products of m64 piece `half` of a math group: four steps of 32 along k.
-DG_DEVICE void start_products(float *part, struct operands at, int half)
+// Starts the products of m64 piece `half` of a math group: four steps of 32 along k.  With is_apart, the first step can
+// be waited for alone.
+DG_DEVICE void start_products(float *part, struct operands at, int half, int is_apart)
 {
     dg_wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < BLOCK_K / 32; k++)
+    for (int k = 0; k < BLOCK_K / 32; k++) {
         dg_wgmma(part, at.a + half * (DG_MATH_GROUPS * 64 * BLOCK_K / 16) + k * 2, at.b + k * 2, k != 0);
+        if (is_apart && k == 0)
+            dg_wgmma_commit_group();
+    }
     dg_wgmma_commit_group();
 }
 
@@ -205,7 +209,7 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 a_at, u32 b_at, in
 #pragma unroll
         for (int half = 0; half < halves; half++) {
             float part[ACC];
-            start_products(part, at, half);
+            start_products(part, at, half, 0);
             if (half == 0 && DG_SFB_BLOCK_N == 1)
                 read_scales_b(scales, block, 0, &now);
             if (half == halves - 1) {
@@ -238,7 +242,7 @@ struct block {
 DG_DEVICE void start_block(u32 smem, struct slot slot, u32 a_at, u32 b_at, int index, struct block *block)
 {
     enter_slot(smem, slot, index, 0, 1, &block->scales);
-    start_products(block->part, operands_in(smem, slot, a_at, b_at), 0);
+    start_products(block->part, operands_in(smem, slot, a_at, b_at), 0, 0);
 }
 
 // With block `index` under way in `now`: starts the next one in `next`, then finishes it.  0: it was the last.

@@ -34,6 +34,7 @@ DG_DEVICE void dg_compute_here(u32 *value)
     asm volatile("" : "+r"(*value));
 }
 
+// The same for a float.
 DG_DEVICE void dg_compute_float_here(float *value)
 {
     asm volatile("" : "+f"(*value));

@@ -25,7 +25,7 @@ enum {
     D_ROW_BYTES = D_COLUMNS * D_ELEMENT,
     D_PIECES = (DG_WARP_N + D_COLUMNS - 1) / D_COLUMNS,
     // Pieces that leave together, and how many such sets of buffers there are.
-    D_BATCH = D_PIECES <= DG_D_BUFFERS                             ? D_PIECES
+    D_BATCH = D_PIECES <= DG_D_BUFFERS                         ? D_PIECES
               : DG_D_IN_TURNS && DG_D_FP32 && DG_D_BUFFERS > 1 ? DG_D_BUFFERS / 2
                                                                : DG_D_BUFFERS,
     D_BATCHES = (D_PIECES + D_BATCH - 1) / D_BATCH,

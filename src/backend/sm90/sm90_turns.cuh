@@ -17,7 +17,7 @@
 // Wider tiles have no registers for the factors, and for two pieces of rows it wins nothing.
 enum { TAKES_TURNS = DG_SFB_BLOCK_N == 1 && DG_MATH_GROUPS == 2 && DG_BLOCK_M == 128 && DG_BLOCK_N == 128 };
 
-// Barrier 0 is start_ring's, 1 + group tells a group that it is its turn.
+// Barrier 0 is start_ring's; at 1 + group a group waits for its turn, and the other arrives.
 DG_DEVICE void take_turn(u32 group)
 {
     dg_barrier_sync(1 + group, 256);
@@ -62,6 +62,7 @@ DG_DEVICE void enter_with_columns(u32 smem, struct slot slot, int block, struct 
 DG_DEVICE void multiply_in_turn(u32 smem, struct slot *slot, u32 group, int over_m, int over_n, int num_blocks,
                                 float *total)
 {
+    // Through a shuffle, as in multiply_at.
     const u32 a_at = (group * 64 + __shfl_sync(~0u, over_m, 0)) * BLOCK_K, b_at = __shfl_sync(~0u, over_n, 0) * BLOCK_K;
     struct scales scales;
     enter_with_columns(smem, *slot, 0, &scales);
@@ -71,20 +72,13 @@ DG_DEVICE void multiply_in_turn(u32 smem, struct slot *slot, u32 group, int over
         const u32 empty = smem + EMPTY_AT + slot->index * 8;
         float part[ACC], factor[ACC];
         take_turn(group);
-        dg_wgmma_fence();
-#pragma unroll
-        for (int k = 0; k < BLOCK_K / 32; k++) {
-            dg_wgmma(part, at.a + k * 2, at.b + k * 2, k != 0);
-            if (k == 0)
-                dg_wgmma_commit_group(); // by the time these have come, the tensor cores are done with most of the rest
-        }
-        dg_wgmma_commit_group();
+        start_products(part, at, 0, 1);
         next_slot(slot);
         at = operands_in(smem, *slot, a_at, b_at);
         dg_compute_here(&at.a);
         dg_compute_here(&at.b);
         work_out_factors(&scales, factor);
-        dg_wgmma_wait_1(part);
+        dg_wgmma_wait_1(part); // by now the tensor cores are done with most of the rest, too
         hand_on(group);
         if (block + 1 < num_blocks)
             enter_with_columns(smem, *slot, block + 1, &scales);
