@@ -123,6 +123,9 @@ static dg_status check_groups(const struct dg_problem *p, enum dg_op_kind kind)
     if (kind == DG_KIND_K_GROUPED && p->sfb_block_n != 1)
         return dg_fail(DG_INVALID_ARGUMENT, "sfb_block_n = %d: must be 1, as groups are along k",
                        (int)p->sfb_block_n);
+    if (kind == DG_KIND_K_GROUPED && p->sf_type != DG_F32)
+        return dg_fail(DG_INVALID_ARGUMENT, "sf_type = %s: must be f32, as groups are along k",
+                       dg_type_name(p->sf_type));
     if (p->rows < 0 || p->expected_m < 0)
         return dg_fail(DG_INVALID_ARGUMENT, "%s = %lld: must not be negative",
                        p->rows < 0 ? "rows" : "expected_m",

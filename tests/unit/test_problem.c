@@ -274,15 +274,18 @@ static void test_random_text_is_read_or_refused(void)
 
 static void test_fields_of_the_struct_are_checked(void)
 {
-    const struct dg_problem good = {.op = DG_OP_FP8_GEMM_NT, .m = 4, .n = 5, .k = 6};
+    const struct dg_problem dense = {.op = DG_OP_FP8_GEMM_NT, .m = 4, .n = 5, .k = 6};
+    const struct dg_problem gradients = {
+        .op = DG_OP_FP8_K_GROUPED, .m = 4, .n = 5, .k = 64, .groups = 2};
     struct dg_problem out;
-#define REFUSED(member, value, text)                                                               \
+#define REFUSED_OF(good, member, value, text)                                                      \
     do {                                                                                           \
         struct dg_problem bad = good;                                                              \
         bad.member = value;                                                                        \
         CHECK(dg_problem_complete(&bad, &out) == DG_INVALID_ARGUMENT, #member);                    \
         CHECK(strstr(dg_last_error(), text), "%s", dg_last_error());                               \
     } while (0)
+#define REFUSED(member, value, text) REFUSED_OF(dense, member, value, text)
     REFUSED(op, DG_OP_NONE, "op = 0");
     REFUSED(op, (dg_op)99, "op = 99");
     REFUSED(m, -1, "m = -1");
@@ -298,6 +301,14 @@ static void test_fields_of_the_struct_are_checked(void)
     REFUSED(ldb, 5, "ldb = 5");
     REFUSED(ldd, 4, "ldd = 4");
 #undef REFUSED
+    CHECK(dg_problem_complete(&gradients, &out) == DG_OK, "%s", dg_last_error());
+    REFUSED_OF(gradients, groups, 0, "groups = 0");
+    REFUSED_OF(gradients, n, 0, "n = 0");
+    REFUSED_OF(gradients, layout, DG_GROUP_ENDS, "layout = 1");
+    REFUSED_OF(gradients, sfb_block_n, 128, "sfb_block_n = 128: must be 1");
+    REFUSED_OF(gradients, sf_type, DG_UE8M0X4, "sf_type = ue8m0x4: must be f32");
+    REFUSED_OF(gradients, lda, 65, "lda");
+#undef REFUSED_OF
 }
 
 int main(void)
