@@ -7,8 +7,7 @@
 #include "mqa.h"
 
 struct bench_settings {
-    struct cli_texts shapes;
-    const char *problem;
+    struct cli_texts shapes, problem;
     const char *vs, *peers, *csv, *tune, *sweep;
     const char *backend, *isa, *threads; // isa and threads: lists
     int64_t device, num_sms, seed, time_ms;

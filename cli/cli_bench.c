@@ -10,7 +10,8 @@
 static const struct cli_option options[] = {
     {"shapes", CLI_TEXTS, offsetof(struct bench_settings, shapes), "FILE",
      "problems, one a line; may be repeated"},
-    {"problem", CLI_TEXT, offsetof(struct bench_settings, problem), "PROBLEM", "one more problem"},
+    {"problem", CLI_TEXTS, offsetof(struct bench_settings, problem), "PROBLEM",
+     "one more problem; may be repeated"},
     {"vs", CLI_TEXT, offsetof(struct bench_settings, vs), "LIST",
      "CPU: fma-peak (always on); GPU: cublaslt, cublaslt_block"},
     {"peers", CLI_TEXT, offsetof(struct bench_settings, peers), "FILE",
@@ -46,8 +47,8 @@ static int read_problems(struct bench *bench, int argc, char **argv, int first)
 {
     const struct bench_settings *settings = bench->settings;
     int status = bench_read_all_shapes(bench, &settings->shapes);
-    if (status == CLI_OK && settings->problem)
-        status = bench_add_problem(bench, settings->problem, "--problem");
+    for (int i = 0; status == CLI_OK && i < settings->problem.count; i++)
+        status = bench_add_problem(bench, settings->problem.list[i], "--problem");
     for (int i = first; status == CLI_OK && i < argc; i++)
         status = bench_add_problem(bench, argv[i], "");
     if (status == CLI_OK && bench->num_problems + bench->num_mqa == 0)

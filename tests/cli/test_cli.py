@@ -217,8 +217,9 @@ def test_bench_reads_shapes_with_comments_and_names_the_bad_line():
     path = os.path.join(SCRATCH, "shapes.txt")
     with open(path, "w") as file:
         file.write("# a comment\n\n  %s   # another\n%s\r\n" % PROBLEMS)
-    rows = json.loads(bench("--json", "--shapes", path, "--problem", PROBLEMS[0]).stdout)["rows"]
-    assert [row["problem"] for row in rows] == list(PROBLEMS) + [PROBLEMS[0]]
+    more = ("--problem", PROBLEMS[1], "--problem", PROBLEMS[0])
+    rows = json.loads(bench("--json", "--shapes", path, *more).stdout)["rows"]
+    assert [row["problem"] for row in rows] == list(PROBLEMS) + [PROBLEMS[1], PROBLEMS[0]]
     with open(path, "a") as file:
         file.write("fp8_gemm_nt m=1 n=1\n")
     fails(2, "shapes.txt:5: ", "bench", "--shapes", path)
