@@ -49,11 +49,11 @@ $(BUILD)/libdeepgemm_python.so: python/deep_gemm/bridge.c include/deepgemm.h
 	$(CC) -shared $(BASE) $(CFLAGS) -o $@ $<
 $(BUILD)/deepgemm: $(CLI_O) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
-$(BUILD)/tests/cli/test_check: $(BUILD)/cli/grouped.o $(BUILD)/cli/grouped_check.o
+$(BUILD)/tests/cli/test_check: $(patsubst %,$(BUILD)/cli/%.o,grouped grouped_check recorded)
 $(BUILD)/tests/unit/test_sm90_small_kernels.o: override CFLAGS += -Wno-psabi # arguments aligned to 64 bytes
 $(TESTS) $(EXAMPLES) $(CHECKER): %: %.o $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
-$(GPU_TESTS) $(HOST_COST): %: %.o $(patsubst %,$(BUILD)/cli/%.o,check data gpu output grouped grouped_check mqa mqa_check mqa_data) $(BUILD)/libdeepgemm.a
+$(GPU_TESTS) $(HOST_COST): %: %.o $(patsubst %,$(BUILD)/cli/%.o,check data gpu output grouped grouped_check recorded mqa mqa_check mqa_data) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 
 # ---- running it ----

@@ -3,7 +3,7 @@
 #ifndef DG_CLI_BENCH_H
 #define DG_CLI_BENCH_H
 
-#include "data.h"
+#include "grouped.h"
 #include "mqa.h"
 
 struct bench_settings {

@@ -190,7 +190,7 @@ static void print_row(struct bench *bench, const struct dg_problem *problem, con
                       const char *isa, int num_threads, const char *scratch, const struct row *row)
 {
     char line[512];
-    dg_problem_format(problem, line, sizeof line);
+    cli_problem_format(problem, line, sizeof line);
     const double gflops = 1e-3 * cli_operations(problem) / row->best_us;
     const struct cli_value values[NUM_COLUMNS] = {
         [PROBLEM] = CLI_TEXT_VALUE(line),
@@ -288,7 +288,7 @@ int bench_run_cpu(struct bench *bench)
     bench_begin(bench, columns, NUM_COLUMNS);
     for (size_t i = 0; i < bench->num_problems && status == CLI_OK; i++) {
         char line[512];
-        dg_problem_format(&bench->problems[i], line, sizeof line);
+        cli_problem_format(&bench->problems[i], line, sizeof line);
         cli_progress_show(line, (double)i, (double)bench->num_problems);
         struct cli_data data;
         const dg_status made = cli_data_create(&data, &bench->problems[i],

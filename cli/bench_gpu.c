@@ -193,7 +193,7 @@ static void add_row(const struct bench_gpu *all, const struct dg_problem *proble
                     const struct bench_gpu_result *result, struct summary *summary)
 {
     char line[512];
-    dg_problem_format(problem, line, sizeof line);
+    cli_problem_format(problem, line, sizeof line);
     const struct bench_peer *peer = bench_find_peer(&all->peers, problem);
     const double us = result->us[BENCH_OURS], lt = result->us[BENCH_CUBLASLT];
     const double block = result->us[BENCH_CUBLASLT_BLOCK], floor = bench_gpu_floor_us(all, problem);
@@ -302,7 +302,7 @@ static int bench_all(struct bench_gpu *all)
     bench_begin(bench, columns, NUM_COLUMNS);
     for (size_t i = 0; i < bench->num_problems && status == CLI_OK; i++) {
         char line[512];
-        dg_problem_format(&bench->problems[i], line, sizeof line);
+        cli_problem_format(&bench->problems[i], line, sizeof line);
         cli_progress_show(line, (double)i, (double)bench->num_problems);
         status = bench_problem(all, &bench->problems[i], &summary);
     }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // bench_list.c - the problems that a benchmark or a compilation goes through.
 #include "bench.h"
-#include "grouped.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -73,7 +72,7 @@ void bench_begin(struct bench *bench, const struct cli_column *columns, int num_
 {
     size_t longest = 0;
     for (size_t i = 0; i < bench->num_problems; i++) {
-        const size_t length = dg_problem_format(&bench->problems[i], NULL, 0);
+        const size_t length = cli_problem_format(&bench->problems[i], NULL, 0);
         longest = length > longest ? length : longest;
     }
     bench->table.columns = columns;

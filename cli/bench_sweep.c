@@ -139,7 +139,7 @@ static void add_row(const struct sweep *sweep, size_t i)
     const double floor = bench_gpu_floor_us(sweep->all, p);
     const double us = bench_lap_us(&sweep->laps[i], BENCH_ROUNDS);
     char line[512];
-    dg_problem_format(p, line, sizeof line);
+    cli_problem_format(p, line, sizeof line);
     const struct cli_value values[NUM_COLUMNS] = {
         [PROBLEM] = CLI_TEXT_VALUE(line),
         [DEVICE] = CLI_TEXT_VALUE(sweep->all->device.name),

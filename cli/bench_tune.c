@@ -358,7 +358,7 @@ static int tune_all(struct tuning *tuning)
             dg_version());
     for (size_t i = 0; i < bench->num_problems && status == CLI_OK; i++) {
         char line[512];
-        dg_problem_format(&bench->problems[i], line, sizeof line);
+        cli_problem_format(&bench->problems[i], line, sizeof line);
         cli_progress_show(line, (double)i, (double)bench->num_problems);
         status = tune_problem(tuning, &bench->problems[i]);
     }

@@ -46,7 +46,7 @@ static dg_status measure(struct turns *turns)
     const struct bench *bench = turns->all->bench;
     for (size_t i = 0; i < bench->num_problems; i++) {
         char line[512];
-        dg_problem_format(&bench->problems[i], line, sizeof line);
+        cli_problem_format(&bench->problems[i], line, sizeof line);
         cli_progress_show(line, (double)i, (double)bench->num_problems);
         turns->count++;
         DG_TRY(open_runner(turns, &bench->problems[i], &turns->runners[i], &turns->laps[i]));
@@ -88,7 +88,7 @@ static void add_row(const struct turns *turns, size_t i)
     const double us = bench_lap_us(&turns->laps[i], BENCH_ROUNDS);
     const double ratio = bench_lap_ratio(&turns->laps[i], &turns->laps[0]);
     const double floor = bench_gpu_floor_us(turns->all, p), operations = cli_operations(p);
-    dg_problem_format(p, line, sizeof line);
+    cli_problem_format(p, line, sizeof line);
     const struct cli_value values[NUM_COLUMNS] = {
         [PROBLEM] = CLI_TEXT_VALUE(line),
         [DEVICE] = CLI_TEXT_VALUE(turns->all->device.name),

@@ -99,7 +99,7 @@ static bool is_same_shape(const struct dg_problem *left, const struct dg_problem
     char lines[2][512];
     const struct dg_problem problems[] = {with_m(*left, 2), with_m(*right, 2)};
     for (int i = 0; i < 2; i++)
-        dg_problem_format(&problems[i], lines[i], sizeof lines[i]);
+        cli_problem_format(&problems[i], lines[i], sizeof lines[i]);
     return strcmp(lines[0], lines[1]) == 0;
 }
 
@@ -173,7 +173,7 @@ static int prepare_all(const struct bench *bench, dg_context *context)
     size_t count = 0;
     for (size_t i = 0; i < bench->num_problems; i++) {
         char line[512];
-        dg_problem_format(&bench->problems[i], line, sizeof line);
+        cli_problem_format(&bench->problems[i], line, sizeof line);
         cli_progress_show(line, (double)i, (double)bench->num_problems);
         const double start = cli_seconds();
         if (dg_prepare(context, &bench->problems[i]) != DG_OK)

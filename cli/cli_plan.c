@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // cli_plan.c - `deepgemm plan`: what would run for a problem, and why.
+#include "grouped.h"
 #include "mqa.h"
 
 struct plan_settings {
@@ -24,7 +25,7 @@ static int plan_main(const struct cli_command *command, int argc, char **argv)
     if (cli_mqa_is_line(argv[first]))
         return cli_mqa_plan(command, &settings.context, settings.json, argv[first]);
     struct dg_problem problem;
-    if (dg_problem_parse(argv[first], &problem) != DG_OK)
+    if (cli_problem_parse(argv[first], &problem) != DG_OK)
         return cli_error(command, CLI_USAGE, "%s", dg_last_error());
 
     dg_context *context;

@@ -188,7 +188,7 @@ static int run_problem(const struct cli_command *command, const struct run_setti
         return cli_status_error(command, status);
 
     char line[512];
-    dg_problem_format(problem, line, sizeof line);
+    cli_problem_format(problem, line, sizeof line);
     (settings->json ? print_json : print_text)(settings, problem, line, dg_context_backend(context),
                                                &result);
     return result.check.failure[0] ? CLI_FAILED : CLI_OK;
@@ -232,6 +232,15 @@ const struct cli_command cli_run = {
     .name = "run",
     .arguments = "'PROBLEM'",
     .summary = "run one problem on random data; with --check, compare with the oracle",
+    .details =
+        "A problem is an operation with its sizes; deepgemm.h has all keys, at "
+        "dg_problem_parse.\n\n"
+        "  fp8_gemm_nt m=4096 n=7168 k=2048 out=fp32\n"
+        "  fp8_m_grouped_masked groups=32 max_m=256 n=4096 k=7168 rows=20\n"
+        "  fp8_k_grouped groups=4 m=4096 n=7168 k=32768 c=inplace\n"
+        "  fp8_mqa_logits s=128 skv=4096 h=64 d=128\n\n"
+        "rows= says how many rows (or values of k) the groups have: a number, uniform:LOW-HIGH\n"
+        "(times expected_m), zipf, hot, or file:PATH: recorded numbers, one for each group.",
     .options = options,
     .main = run_main,
 };

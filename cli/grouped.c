@@ -5,7 +5,10 @@
 // that a kernel that lets them reach a result is found out.
 #include "grouped.h"
 
-#include <errno.h>
+#include "recorded.h"
+
+#include "base/error.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,81 +43,6 @@ static bool is_k_grouped(const struct dg_problem *problem)
     return cli_kind(problem) == CLI_K_GROUPED;
 }
 
-// ---- recorded sizes -----------------------------------------------------------------------------
-
-// Files of sizes that were read; a problem names its by number.  They live as long as the program.
-enum { MAX_FILES = 64 };
-static struct recorded {
-    char path[512];
-    int64_t *sizes;
-    int64_t count;
-} recorded[MAX_FILES];
-static int num_recorded;
-
-static dg_status read_sizes(FILE *file, struct recorded *to)
-{
-    long long size;
-    while (fscanf(file, "%lld%*[ ,\t\r\n]", &size) == 1) {
-        int64_t *sizes = realloc(to->sizes, (size_t)(to->count + 1) * sizeof *sizes);
-        if (!sizes)
-            return DG_OUT_OF_MEMORY;
-        to->sizes = sizes;
-        if (size < 0 || size > INT32_MAX)
-            return DG_INVALID_ARGUMENT;
-        to->sizes[to->count++] = size;
-    }
-    return to->count && feof(file) ? DG_OK : DG_INVALID_ARGUMENT;
-}
-
-static int find_recorded(const char *path)
-{
-    for (int i = 0; i < num_recorded; i++)
-        if (!strcmp(recorded[i].path, path))
-            return i;
-    if (num_recorded == MAX_FILES)
-        return -1;
-    FILE *file = fopen(path, "r");
-    if (!file)
-        return -1;
-    struct recorded *to = &recorded[num_recorded];
-    *to = (struct recorded){.sizes = NULL};
-    snprintf(to->path, sizeof to->path, "%s", path);
-    const dg_status status = read_sizes(file, to);
-    fclose(file);
-    if (status != DG_OK) {
-        free(to->sizes);
-        return -1;
-    }
-    return num_recorded++;
-}
-
-dg_status cli_problem_parse(const char *text, struct dg_problem *problem)
-{
-    static const char key[] = "rows=file:";
-    const char *at = text ? strstr(text, key) : NULL;
-    char line[1024], path[512] = "";
-    if (!at)
-        return dg_problem_parse(text, problem);
-    const char *from = at + sizeof key - 1, *end = from + strcspn(from, " \t\r\n");
-    snprintf(path, sizeof path, "%.*s", (int)(end - from), from);
-    const int file = find_recorded(path);
-    if (file < 0) {
-        // No library call failed: have one say so in its own way, with the word that is wrong.
-        snprintf(line, sizeof line, "%.*s rows=unreadable:%s", (int)(at - text), text, path);
-        return dg_problem_parse(line, problem);
-    }
-    int64_t sum = 0;
-    for (int64_t i = 0; i < recorded[file].count; i++)
-        sum += recorded[file].sizes[i];
-    const int64_t average = divide_up(sum, recorded[file].count);
-    const bool has_hint = strstr(text, "expected_m=") != NULL;
-    snprintf(line, sizeof line, "%.*srows=given:%d%s", (int)(at - text), text, file, end);
-    if (!has_hint && strlen(line) + 40 < sizeof line)
-        snprintf(line + strlen(line), sizeof line - strlen(line), " expected_m=%lld",
-                 (long long)(average ? average : 1));
-    return dg_problem_parse(line, problem);
-}
-
 // ---- sizes --------------------------------------------------------------------------------------
 
 static uint64_t mix(uint64_t x)
@@ -147,9 +75,8 @@ static int64_t wanted_size(const struct dg_problem *p, int64_t group)
     case DG_ROWS_HOT:
         return (int64_t)(total * share_of(p, rank) + 0.5);
     case DG_ROWS_GIVEN:
-        if (p->rows_low < num_recorded)
-            return recorded[p->rows_low].sizes[group % recorded[p->rows_low].count];
-        return p->expected_m;
+        return cli_recorded_path(p->rows_low) ? cli_recorded_size(p->rows_low, group)
+                                              : p->expected_m;
     default:
         return p->rows;
     }
@@ -178,6 +105,95 @@ struct cli_group *cli_groups(const struct dg_problem *p)
     }
     return groups;
 }
+
+// ---- problem lines -------------------------------------------------------------------------------
+
+static const char of_file[] = "rows=file:";
+
+// Every group has as many rows as its number in the file says.
+static dg_status check_recorded(const struct dg_problem *p)
+{
+    const char *path = cli_recorded_path(p->rows_low);
+    const bool along_k = is_k_grouped(p);
+    if (cli_recorded_count(p->rows_low) > p->groups)
+        return dg_fail(DG_INVALID_ARGUMENT, "%s%s: has %lld numbers for %lld groups", of_file, path,
+                       (long long)cli_recorded_count(p->rows_low), (long long)p->groups);
+    struct cli_group *groups = cli_groups(p);
+    dg_status status =
+        groups ? DG_OK : dg_fail(DG_OUT_OF_MEMORY, "%s%s: out of memory", of_file, path);
+    for (int64_t g = 0; g < p->groups && status == DG_OK; g++) {
+        const int64_t size = cli_recorded_size(p->rows_low, g);
+        if (along_k && size % p->alignment)
+            status = dg_fail(DG_INVALID_ARGUMENT,
+                             "%s%s: group %lld has %lld values of k: must be a multiple of %d",
+                             of_file, path, (long long)g, (long long)size, (int)p->alignment);
+        else if (groups[g].size != size)
+            status = dg_fail(DG_INVALID_ARGUMENT,
+                             "%s%s: group %lld has %lld %s: there is room for %lld, as %s = %lld",
+                             of_file, path, (long long)g, (long long)size,
+                             along_k ? "values of k" : "rows", (long long)groups[g].size,
+                             along_k                     ? "k"
+                             : cli_kind(p) == CLI_MASKED ? "max_m"
+                                                         : "m",
+                             (long long)(along_k ? p->k : p->m));
+    }
+    free(groups);
+    return status;
+}
+
+// `text` with the number of a file in place of its path, and the sizes' average for a hint if it has none.
+static dg_status parse_recorded(const char *text, const char *at, int32_t file,
+                                struct dg_problem *problem)
+{
+    const char *path = at + strlen(of_file), *end = path + strcspn(path, " \t\r\n");
+    const size_t capacity = strlen(text) + 64;
+    int64_t sum = 0;
+    for (int64_t i = 0; i < cli_recorded_count(file); i++)
+        sum += cli_recorded_size(file, i);
+    const int64_t average = divide_up(sum, cli_recorded_count(file));
+    char *line = malloc(capacity);
+    if (!line)
+        return dg_fail(DG_OUT_OF_MEMORY, "%.*s: out of memory", (int)(end - at), at);
+    int length =
+        snprintf(line, capacity, "%.*srows=given:%d%s", (int)(at - text), text, (int)file, end);
+    if (!strstr(text, "expected_m="))
+        snprintf(line + length, capacity - (size_t)length, " expected_m=%lld",
+                 (long long)(average ? average : 1));
+    const dg_status status = dg_problem_parse(line, problem);
+    free(line);
+    return status == DG_OK ? check_recorded(problem) : status;
+}
+
+dg_status cli_problem_parse(const char *text, struct dg_problem *problem)
+{
+    const char *at = strstr(text, of_file);
+    if (!at)
+        return dg_problem_parse(text, problem);
+    const char *from = at + strlen(of_file);
+    char *path = strndup(from, strcspn(from, " \t\r\n"));
+    int32_t file = 0;
+    const dg_status status = path ? cli_recorded_read(path, &file)
+                                  : dg_fail(DG_OUT_OF_MEMORY, "%sout of memory", of_file);
+    free(path);
+    return status == DG_OK ? parse_recorded(text, at, file, problem) : status;
+}
+
+size_t cli_problem_format(const struct dg_problem *problem, char *text, size_t capacity)
+{
+    char line[512];
+    const char *path =
+        problem->spread == DG_ROWS_GIVEN ? cli_recorded_path(problem->rows_low) : NULL;
+    if (!path)
+        return dg_problem_format(problem, text, capacity);
+    dg_problem_format(problem, line, sizeof line);
+    const char *at = strstr(line, "rows=given:");
+    if (!at)
+        return dg_problem_format(problem, text, capacity);
+    return (size_t)snprintf(text, capacity, "%.*s%s%s%s", (int)(at - line), line, of_file, path,
+                            at + strcspn(at, " "));
+}
+
+// ---- layouts -------------------------------------------------------------------------------------
 
 static int64_t scale_blocks(const struct dg_problem *p)
 {

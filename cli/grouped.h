@@ -9,9 +9,10 @@
 enum cli_kind { CLI_DENSE, CLI_CONTIGUOUS, CLI_MASKED, CLI_K_GROUPED };
 enum cli_kind cli_kind(const struct dg_problem *problem);
 
-// Reads a problem line; besides what dg_problem_parse knows, rows=file:PATH takes the sizes of groups from a
-// file of whole numbers, one for each group, repeated if there are fewer.
+// dg_problem_parse and dg_problem_format, with rows=file:PATH besides: the groups have the sizes in the file
+// (recorded.h), from its first again if they are fewer.  A size that does not fit is refused.
 dg_status cli_problem_parse(const char *text, struct dg_problem *problem);
+size_t cli_problem_format(const struct dg_problem *problem, char *text, size_t capacity);
 
 // Where a group's rows (or values of k) lie: rows count in D, blocks are those of k among the scales.
 struct cli_group {

@@ -225,6 +225,25 @@ def test_bench_reads_shapes_with_comments_and_names_the_bad_line():
     fails(2, "shapes.txt:5: ", "bench", "--shapes", path)
 
 
+def test_sizes_of_groups_come_from_a_file():
+    path, masked = os.path.join(SCRATCH, "counts.txt"), "fp8_m_grouped_masked groups=%d max_m=%d n=64 k=256 rows=file:%s"
+    with open(path, "w") as file:
+        file.write("# step 1\n12, 30\n\n0 5 # more\n")
+    shown = masked % (6, 40, path) + " expected_m=12"
+    done = cli("run", "--check", masked % (6, 40, path))
+    assert shown in done.stdout and "ok, 89 of 240 rows" in done.stdout  # 12 + 30 + 0 + 5 + 12 + 30
+    assert [row["problem"] for row in json.loads(bench("--json", masked % (6, 40, path)).stdout)["rows"]] == [shown]
+    cli("plan", "--device", "h100-sxm", masked % (6, 40, path))
+    fails(2, "4 numbers for 3 groups", "run", masked % (3, 40, path))
+    fails(2, "group 1 has 30 rows: there is room for 20, as max_m = 20", "run", masked % (4, 20, path))
+    fails(2, "multiple of 32", "run", "fp8_k_grouped groups=4 m=8 n=8 k=256 rows=file:" + path)
+    fails(2, "no-such-file: No such file", "run", masked % (4, 40, os.path.join(SCRATCH, "no-such-file")))
+    for text, message in (("1 2\n3 -4", ":2: `-4`"), ("1 2x", ":1: `2x`"), ("# 7\n", "no numbers")):
+        with open(path, "w") as file:
+            file.write(text)
+        fails(2, message, "run", masked % (4, 40, path))
+
+
 def test_bench_refuses_bad_lists_and_missing_files():
     fails(2, "nothing to time", "bench")
     fails(2, "no-such-file: No such file", "bench", "--shapes", os.path.join(SCRATCH, "no-such-file"))
