@@ -124,11 +124,6 @@ static int32_t best_band(const struct dg_sm90_config *c, int32_t num_ctas)
 
 // ---- choice ----
 
-static int is_repacked(dg_major major, int64_t rows, int64_t ld)
-{
-    return major == DG_MN_MAJOR || (rows > 1 && ld % 16 != 0);
-}
-
 // Groups one after the other have no strides but those of their own k, which the device knows.
 static int is_flat(const struct dg_problem *p)
 {
@@ -155,17 +150,8 @@ struct dg_sm90_grouped_workspace dg_sm90_grouped_workspace(const struct dg_probl
     return at;
 }
 
-// The kernel counts tiles and rows in 32 bits.
-static dg_status check_sizes(const struct dg_problem *p)
+static dg_status check_tiles(const struct dg_problem *p)
 {
-    const struct {
-        const char *name;
-        int64_t value;
-    } sizes[] = {{"m", p->m}, {"n", p->n}, {"k", p->k}};
-    for (int i = 0; i < 3; i++)
-        if (sizes[i].value > INT32_MAX - 512)
-            return dg_fail(DG_UNSUPPORTED, "%s = %lld: must be at most %d on a GPU", sizes[i].name,
-                           (long long)sizes[i].value, INT32_MAX - 512);
     const enum dg_op_kind kind = dg_problem_kind(p);
     // At worst each row of a contiguous layout is a group of its own.
     const int64_t tall = kind != DG_KIND_CONTIGUOUS   ? p->groups * CEIL_DIV(p->m, 64)
@@ -178,6 +164,12 @@ static dg_status check_sizes(const struct dg_problem *p)
     return DG_OK;
 }
 
+static dg_status check_sizes(const struct dg_problem *p)
+{
+    DG_TRY(dg_sm90_check_sizes(p));
+    return check_tiles(p);
+}
+
 static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem *problem,
                       const struct dg_device *device, const char *reason, struct dg_plan *plan)
 {
@@ -187,8 +179,10 @@ static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem
     plan->num_ctas = plan->num_sms = device->num_sms;
     plan->band = best_band(tile, device->num_sms);
     plan->predicted_us = cost(tile, problem, device);
-    plan->repack_a = !is_flat(problem) && is_repacked(problem->a_major, problem->m, problem->lda);
-    plan->repack_b = !is_flat(problem) && is_repacked(problem->b_major, problem->n, problem->ldb);
+    plan->repack_a =
+        !is_flat(problem) && dg_sm90_is_repacked(problem->a_major, problem->m, problem->lda);
+    plan->repack_b =
+        !is_flat(problem) && dg_sm90_is_repacked(problem->b_major, problem->n, problem->ldb);
     plan->workspace_bytes = dg_sm90_grouped_workspace(problem, plan->repack_a, plan->repack_b).size;
     snprintf(plan->why, sizeof plan->why, "%s of %d tiles for %lld groups of %lld rows", reason,
              tiles_for(problem->sfb_block_n).count, (long long)usual.groups, (long long)usual.rows);

@@ -101,8 +101,7 @@ dg_status dg_sm90_enumerate(dg_sm90_visit visit, void *user)
 
 // ---- choice ----
 
-// One row is contiguous whatever its stride.
-static int is_repacked(dg_major major, int64_t rows, int64_t ld)
+int dg_sm90_is_repacked(dg_major major, int64_t rows, int64_t ld)
 {
     return major == DG_MN_MAJOR || (rows > 1 && ld % 16 != 0);
 }
@@ -112,7 +111,7 @@ static int64_t repacked_bytes(int64_t rows, int64_t k)
     return CEIL_DIV(rows * CEIL_DIV(k, 128) * 128, 256) * 256;
 }
 
-static dg_status check_sizes(const struct dg_problem *p)
+dg_status dg_sm90_check_sizes(const struct dg_problem *p)
 {
     const struct {
         const char *name;
@@ -160,8 +159,8 @@ static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem
     plan->band = grid.band;
     plan->num_sms = device->num_sms;
     plan->predicted_us = dg_sm90_cost(tile, problem, device);
-    plan->repack_a = is_repacked(problem->a_major, problem->m, problem->lda);
-    plan->repack_b = is_repacked(problem->b_major, problem->n, problem->ldb);
+    plan->repack_a = dg_sm90_is_repacked(problem->a_major, problem->m, problem->lda);
+    plan->repack_b = dg_sm90_is_repacked(problem->b_major, problem->n, problem->ldb);
     plan->workspace_bytes = (plan->repack_a ? repacked_bytes(problem->m, problem->k) : 0) +
                             (plan->repack_b ? repacked_bytes(problem->n, problem->k) : 0);
     snprintf(plan->why, sizeof plan->why, "%s of %d tiles, %lld wave%s on %d SMs", reason,
@@ -177,7 +176,7 @@ dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device 
     const struct dg_sm90_config *best = NULL;
     double least = INFINITY;
     int is_measured = 0;
-    DG_TRY(check_sizes(problem));
+    DG_TRY(dg_sm90_check_sizes(problem));
     for (int i = 0; i < tiles.count && !is_measured; i++) {
         const struct dg_sm90_config *tile = &tiles.list[i];
         if (!is_usable(tile, problem, device))
@@ -198,7 +197,7 @@ dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_de
                             dg_sm90_visit_plan visit, void *user)
 {
     const struct tiles tiles = tiles_for(problem->sfb_block_n);
-    DG_TRY(check_sizes(problem));
+    DG_TRY(dg_sm90_check_sizes(problem));
     for (int i = 0; i < tiles.count; i++) {
         struct dg_plan plan = {.kernel = DG_KERNEL_NONE};
         if (!is_usable(&tiles.list[i], problem, device))

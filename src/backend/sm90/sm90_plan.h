@@ -15,6 +15,11 @@ typedef dg_status (*dg_sm90_visit_plan)(void *user, const struct dg_plan *plan);
 dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_device *device,
                             dg_sm90_visit_plan visit, void *user);
 
+// What dense and grouped plans have in common.  The kernels count tiles and rows in 32 bits.
+dg_status dg_sm90_check_sizes(const struct dg_problem *problem);
+// Must a copy stand in for a matrix of these rows?  One row is contiguous whatever its stride.
+int dg_sm90_is_repacked(dg_major major, int64_t rows, int64_t ld);
+
 // sm90_tuned.c: the same for the backend table: with the device's tuning table, and with names.
 dg_status dg_sm90_plan_tuned(const struct dg_problem *problem, const struct dg_device *device,
                              struct dg_plan *plan);
