@@ -13,7 +13,47 @@
 enum {
     PANEL_BYTES = 64 << 20, // FP32 values that exist at a time
     MAX_THREADS = 64,
+    LEAST_SHARED_BYTES = 1 << 18,
 };
+
+// ---- threads ------------------------------------------------------------------------------------
+
+// Does the items from `first` to before `last` of `what`.
+typedef void (*share_work)(const void *what, int64_t first, int64_t last);
+
+struct part {
+    share_work work;
+    const void *what;
+    int64_t first, last;
+};
+
+static void *part_main(void *argument)
+{
+    const struct part *part = argument;
+    part->work(part->what, part->first, part->last);
+    return NULL;
+}
+
+// `count` items, `bytes` of memory in all, by as many threads as there are processors and are worth it.
+static void share(int64_t count, int64_t bytes, share_work work, const void *what)
+{
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    struct part parts[MAX_THREADS];
+    pthread_t threads[MAX_THREADS];
+    bool started[MAX_THREADS] = {false};
+    int64_t num_parts = online < 1 ? 1 : online > MAX_THREADS ? MAX_THREADS : online;
+    if (bytes < LEAST_SHARED_BYTES || num_parts > count)
+        num_parts = 1;
+    for (int64_t i = 0; i < num_parts; i++) {
+        parts[i] = (struct part){work, what, count * i / num_parts, count * (i + 1) / num_parts};
+        started[i] = i && pthread_create(&threads[i], NULL, part_main, &parts[i]) == 0;
+    }
+    for (int64_t i = 0; i < num_parts; i++)
+        if (started[i])
+            pthread_join(threads[i], NULL);
+        else
+            part_main(&parts[i]);
+}
 
 // ---- random numbers -----------------------------------------------------------------------------
 
@@ -40,47 +80,23 @@ static void fill_row(float *row, int64_t count, uint64_t seed)
         row[i] = normal(mix(seed + (uint64_t)i * 0x9e3779b97f4a7c15u));
 }
 
-struct fill_job {
+struct fill {
     float *panel;
-    int64_t rows, columns, first_row; // first_row: of the panel in the matrix
+    int64_t columns, first_row; // first_row: of the panel in the matrix
     uint64_t seed;
-    int thread, num_threads;
 };
 
-static void *fill_main(void *argument)
+static void fill_rows(const void *what, int64_t first, int64_t last)
 {
-    const struct fill_job *job = argument;
-    for (int64_t row = job->thread; row < job->rows; row += job->num_threads)
-        fill_row(job->panel + row * job->columns, job->columns,
-                 mix(job->seed ^ mix((uint64_t)(job->first_row + row) + 1)));
-    return NULL;
-}
-
-static void fill_panel(struct fill_job job)
-{
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    struct fill_job jobs[MAX_THREADS];
-    pthread_t threads[MAX_THREADS];
-    bool started[MAX_THREADS] = {false};
-    job.num_threads = online < 1 ? 1 : online > MAX_THREADS ? MAX_THREADS : (int)online;
-    if (job.rows * job.columns < 1 << 16)
-        job.num_threads = 1;
-    for (int i = 0; i < job.num_threads; i++) {
-        jobs[i] = job;
-        jobs[i].thread = i;
-        started[i] = i && pthread_create(&threads[i], NULL, fill_main, &jobs[i]) == 0;
-    }
-    for (int i = 0; i < job.num_threads; i++)
-        if (started[i])
-            pthread_join(threads[i], NULL);
-        else
-            fill_main(&jobs[i]);
+    const struct fill *fill = what;
+    for (int64_t row = first; row < last; row++)
+        fill_row(fill->panel + row * fill->columns, fill->columns,
+                 mix(fill->seed ^ mix((uint64_t)(fill->first_row + row) + 1)));
 }
 
 void cli_random_rows(float *panel, int64_t rows, int64_t columns, int64_t first_row, uint64_t seed)
 {
-    fill_panel((struct fill_job){
-        .panel = panel, .rows = rows, .columns = columns, .first_row = first_row, .seed = seed});
+    share(rows, rows * columns * 4, fill_rows, &(struct fill){panel, columns, first_row, seed});
 }
 
 // ---- layouts ------------------------------------------------------------------------------------
@@ -212,7 +228,7 @@ static dg_status quantise(const struct operand *o, const struct dg_scaled *scale
         scaled->scales.type == DG_UE8M0X4 ? DG_SCALE_POWER_OF_TWO : DG_SCALE_EXACT;
     for (int64_t first = 0; first < o->rows; first += panel_rows) {
         const int64_t rows = o->rows - first < panel_rows ? o->rows - first : panel_rows;
-        fill_panel((struct fill_job){panel, rows, o->columns, first, seed, 0, 1});
+        cli_random_rows(panel, rows, o->columns, first, seed);
         const struct dg_tensor x = dg_matrix(panel, DG_F32, rows, o->columns);
         const struct dg_tensor q = panel_of(scaled->values, first, rows, 1);
         const struct dg_tensor scales = panel_of(scaled->scales, first, rows, o->block_rows);
@@ -248,19 +264,69 @@ static uint16_t bf16_of(float value)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16); // finite values only
 }
 
+struct addend {
+    struct dg_tensor c;
+    double scale;
+    uint64_t seed;
+};
+
+static void make_addend_rows(const void *what, int64_t first, int64_t last)
+{
+    const struct addend *addend = what;
+    const struct dg_tensor *c = &addend->c;
+    for (int64_t i = first; i < last; i++)
+        for (int64_t j = 0; j < c->shape[1]; j++) {
+            const uint64_t bits = mix(addend->seed + mix((uint64_t)(i * c->shape[1] + j)));
+            const float value = (float)(addend->scale * normal(bits));
+            if (c->type == DG_BF16)
+                ((uint16_t *)c->data)[i * c->stride[0] + j] = bf16_of(value);
+            else
+                ((float *)c->data)[i * c->stride[0] + j] = value;
+        }
+}
+
 // As large as the products' sums, so that a C that is left out or added twice cannot hide.
 static void make_c(const struct cli_data *data, struct dg_tensor c)
 {
     const double scale = sqrt((double)(data->problem.k > 0 ? data->problem.k : 1));
-    for (int64_t i = 0; i < c.shape[0]; i++)
-        for (int64_t j = 0; j < c.shape[1]; j++) {
-            const uint64_t bits = mix(data->seed + 3 + mix((uint64_t)(i * c.shape[1] + j)));
-            const float value = (float)(scale * normal(bits));
-            if (c.type == DG_BF16)
-                ((uint16_t *)c.data)[i * c.stride[0] + j] = bf16_of(value);
-            else
-                ((float *)c.data)[i * c.stride[0] + j] = value;
-        }
+    const struct addend addend = {c, scale, data->seed + 3};
+    share(c.shape[0], (int64_t)data->bytes[CLI_C], make_addend_rows, &addend);
+}
+
+// ---- memory -------------------------------------------------------------------------------------
+
+struct bytes {
+    char *to;
+    const char *from; // NULL: poison
+};
+
+static void write_bytes(const void *what, int64_t first, int64_t last)
+{
+    const struct bytes *bytes = what;
+    if (bytes->from)
+        memcpy(bytes->to + first, bytes->from + first, (size_t)(last - first));
+    else
+        memset(bytes->to + first, CLI_POISON, (size_t)(last - first));
+}
+
+static void poison(void *to, size_t count)
+{
+    const struct bytes bytes = {to, NULL};
+    share((int64_t)count, (int64_t)count, write_bytes, &bytes);
+}
+
+static void copy(void *to, const void *from, size_t count)
+{
+    const struct bytes bytes = {to, from};
+    share((int64_t)count, (int64_t)count, write_bytes, &bytes);
+}
+
+void cli_data_reset(struct cli_data *data)
+{
+    char *d = data->buffer[CLI_D];
+    poison(d, data->bytes[CLI_D] + 2 * CLI_GUARD_BYTES);
+    if (data->problem.c_mode == DG_C_IN_PLACE && data->buffer[CLI_C])
+        copy(d + CLI_GUARD_BYTES, data->buffer[CLI_C], data->bytes[CLI_C]);
 }
 
 static bool allocate(struct cli_data *data, const struct cli_operands *operands)
@@ -284,8 +350,8 @@ static bool allocate(struct cli_data *data, const struct cli_operands *operands)
         if (posix_memalign(&data->buffer[i], 4096, data->bytes[i] + guards + 1) != 0) {
             data->buffer[i] = NULL;
             ok = false;
-        } else {
-            memset(data->buffer[i], CLI_POISON, data->bytes[i] + guards);
+        } else if (i != CLI_D) { // which cli_data_reset writes
+            poison(data->buffer[i], data->bytes[i]);
         }
     }
     return ok;
@@ -378,14 +444,6 @@ double cli_element(const void *data, dg_type type, int64_t at)
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
-}
-
-void cli_data_reset(struct cli_data *data)
-{
-    char *d = data->buffer[CLI_D];
-    memset(d, CLI_POISON, data->bytes[CLI_D] + 2 * CLI_GUARD_BYTES);
-    if (data->problem.c_mode == DG_C_IN_PLACE && data->buffer[CLI_C])
-        memcpy(d + CLI_GUARD_BYTES, data->buffer[CLI_C], data->bytes[CLI_C]);
 }
 
 // ---- calling ------------------------------------------------------------------------------------
