@@ -205,7 +205,8 @@ struct dg_context_options {
                              affinity mask and the cgroup quota allow */
     const char *cpu_isa; /* "c", "avx2", "avx512"; NULL: $DG_CPU_ISA, else the best of this CPU.
                              The bits of the results do not depend on it */
-    dg_log_callback log; /* NULL: silent, unless $DG_LOG asks for standard error */
+    dg_log_callback log; /* NULL: silent, unless $DG_LOG or another variable asks for standard
+                            error; a $DG_TUNING_FILE that cannot be read is told there */
     void *log_user;
     dg_log_level log_level; /* most detailed level that is delivered; 0: DG_LOG_WARNING */
     /* NULL: run here.  "h100-sxm", "h100-pcie", "h200", "h20": a context for such a GPU on any machine,
@@ -384,7 +385,8 @@ struct dg_grouped_options {
 
 enum {
     /* Reads the layout back before the launch and refuses one that breaks a rule, with a text that says
-       which entry.  For debugging: the host waits for the stream, which must not be capturing. */
+       which entry.  For debugging: the host waits for the stream, which must not be capturing.
+       $DG_DEBUG_LAYOUTS=1 asks for it in every call of contexts that are made from then on. */
     DG_GROUPED_CHECK_LAYOUT = 1 << 16
 };
 

@@ -173,6 +173,7 @@ dg_status dg_context_open(dg_context **context, const struct dg_backend *backend
     made->memo = memo;
     made->log = dg_log_open(options);
     made->gemm_flags = options->gemm_flags;
+    made->checks_layouts = dg_env_number(DG_ENV_DEBUG_LAYOUTS, 0) != 0;
     status = backend->open(options, &made->log, &made->device, &made->state);
     if (!status)
         status = bound_sms(made, "options.num_sms", options->num_sms);

@@ -15,6 +15,7 @@ struct dg_context {
     _Atomic int32_t num_sms;
     _Atomic(struct dg_tuning_link *) tuning; // tuning.c
     uint32_t gemm_flags;
+    bool checks_layouts; // $DG_DEBUG_LAYOUTS
     struct dg_log log;
     struct dg_memo *memo;
 };

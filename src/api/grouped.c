@@ -438,7 +438,7 @@ static dg_status run(dg_context *context, const struct dg_problem *problem,
         .scale_columns = o->scale_columns,
         .is_flat = problem->op == DG_OP_FP8_K_GROUPED,
     };
-    if (options->flags & DG_GROUPED_CHECK_LAYOUT)
+    if (context->checks_layouts || options->flags & DG_GROUPED_CHECK_LAYOUT)
         DG_TRY(check_layout(context, problem, &args, o->layout.columns));
     return context->backend->grouped(context->state, problem, &plan, &args);
 }

@@ -10,6 +10,7 @@
 #include "plan/tuning.h"
 
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 struct dg_tuning_link {
@@ -78,8 +79,11 @@ dg_status dg_context_load_tuning(dg_context *context, const struct dg_context_op
         const dg_status status = load(context, options->tuning_file);
         return status == DG_OK ? DG_OK : dg_fail_context(status, "options.tuning_file");
     }
+    // Whoever has a log of his own is told each time, standard error once.
+    static atomic_flag has_warned = ATOMIC_FLAG_INIT;
     const char *path = dg_env_text(DG_ENV_TUNING_FILE);
-    if (path && load(context, path) != DG_OK)
+    if (path && load(context, path) != DG_OK &&
+        (options->log || !atomic_flag_test_and_set(&has_warned)))
         dg_log_write(&context->log, DG_LOG_WARNING, "$DG_TUNING_FILE is left aside: %s",
                      dg_last_error());
     return DG_OK;

@@ -15,7 +15,7 @@ enum dg_env {
     DG_ENV_PRINT_CONFIGS, // DG_PRINT_CONFIGS
     DG_ENV_TUNING_FILE,   // DG_TUNING_FILE
     DG_ENV_KERNEL_DIR,    // DG_KERNEL_DIR: read kernel sources here instead of the embedded text
-    DG_ENV_DEBUG_LAYOUTS, // DG_DEBUG_LAYOUTS: later, device-side layout checks
+    DG_ENV_DEBUG_LAYOUTS, // DG_DEBUG_LAYOUTS: DG_GROUPED_CHECK_LAYOUT for all calls
     DG_ENV_JIT_CACHE_DIR, // DG_JIT_CACHE_DIR
     DG_ENV_JIT_USE_NVRTC, // DG_JIT_USE_NVRTC: 0 = nvcc
     DG_ENV_JIT_NVCC_COMPILER,          // DG_JIT_NVCC_COMPILER

@@ -39,6 +39,21 @@ static dg_log_level level_of_debug_variables(void)
     return (dg_log_level)0;
 }
 
+// Variables that ask for something: whoever sets one wants to know when nothing comes of it.
+static dg_log_level level_of_wishes(void)
+{
+    static const enum dg_env wishes[] = {
+        DG_ENV_TUNING_FILE,
+        DG_ENV_JIT_DUMP_ASM,
+        DG_ENV_JIT_DUMP_PTX,
+        DG_ENV_JIT_DUMP_SASS,
+    };
+    for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++)
+        if (dg_env_text(wishes[i]))
+            return DG_LOG_WARNING;
+    return (dg_log_level)0;
+}
+
 // 0 when $DG_LOG is unset or no level.
 static dg_log_level level_of_environment(void)
 {
@@ -60,6 +75,8 @@ static struct dg_log standard_error(void)
                      "$DG_LOG = `%s`: must be error, warning, info or debug; taken as warning",
                      text);
     }
+    if (!log.level)
+        log.level = level_of_wishes();
     return log.level ? log : (struct dg_log){0};
 }
 

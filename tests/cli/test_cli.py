@@ -244,6 +244,15 @@ def test_sizes_of_groups_come_from_a_file():
         fails(2, message, "run", masked % (4, 40, path))
 
 
+def test_a_tuning_file_that_cannot_be_read_is_told_of():
+    problem, missing = "fp8_gemm_nt m=3 n=3 k=3", os.path.join(SCRATCH, "no-such-file")
+    for level, told in ((None, True), ("error", False), ("info", True)):
+        environment = dict(ENVIRONMENT, DG_TUNING_FILE=missing, **({"DG_LOG": level} if level else {}))
+        done = cli("plan", "--device", "h100-sxm", problem, env=environment)
+        assert (("$DG_TUNING_FILE is left aside: %s: cannot open: No such file" % missing) in done.stderr) == told, done.stderr
+    assert not cli("plan", "--device", "h100-sxm", problem).stderr
+
+
 def test_bench_refuses_bad_lists_and_missing_files():
     fails(2, "nothing to time", "bench")
     fails(2, "no-such-file: No such file", "bench", "--shapes", os.path.join(SCRATCH, "no-such-file"))

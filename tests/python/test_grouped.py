@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
 # test_grouped.py - deep_gemm's grouped FP8 functions against float64 products group by group:
 # layouts by index and by ends, masked, k-grouped; every name and spelling of the arguments.
+import os
+import sys
+
 import numpy as np
 
 from common import KITS, POISON, TORCH, Operand, Output, assert_close, deep_gemm, main, need_torch
-from common import random, refused
+from common import random, refused, tap
 
 
 class Rows:
@@ -298,6 +301,31 @@ def test_the_short_way_and_the_long_way_give_the_same_bits():
     for odd in ((x, y, two.tensor, TORCH.i32(counts[:2])), (x, y, two.tensor[:2], TORCH.i32(counts)),
                 (x, y, two.tensor, TORCH.f32(counts)), arguments[:2] + (None, None)):  # fmt: skip
         assert _fast.grouped_nt(_fast.address, odd, _fast.MASKED, 0, 9) != 0
+
+
+BAD_LAYOUTS = """
+from common import KITS, Operand, Output, deep_gemm, refused
+for kit in KITS:
+    a, b = Operand((2, 128, 128)), Operand((2, 64, 128), 128)
+    d = Output(kit, (2, 128, 64), "bfloat16")
+    call = lambda *counts: deep_gemm.m_grouped_fp8_gemm_nt_masked(
+        a.pair(kit), b.pair(kit), d.tensor, kit.i32(counts), 9)
+    refused(lambda: call(3, -7), "layout[1] = -7: group 1 must have 0 to 128 rows")
+    assert d.untouched()
+    call(3, 128)
+    rows = Operand((256, 128))
+    refused(lambda: deep_gemm.m_grouped_fp8_gemm_nt_contiguous(
+        rows.pair(kit), b.pair(kit), Output(kit, (256, 64), "bfloat16").tensor,
+        kit.i32([0] * 128 + [1] * 127 + [2])), "layout[255] = 2: the group of row 255")
+print("refused")
+"""
+
+
+def test_a_variable_finds_bad_layouts():
+    here = os.path.dirname(os.path.abspath(__file__))
+    environment = dict(os.environ, DG_DEBUG_LAYOUTS="1", PYTHONPATH=here + os.pathsep + os.environ["PYTHONPATH"])
+    assert "refused" in tap.run(sys.executable, "-c", BAD_LAYOUTS, env=environment).stdout
+    assert tap.run(sys.executable, "-c", BAD_LAYOUTS, status=1, env=dict(environment, DG_DEBUG_LAYOUTS="0"))
 
 
 def test_overlap_of_sglang_is_refused_clearly():

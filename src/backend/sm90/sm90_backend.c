@@ -174,8 +174,10 @@ static dg_status copy_back(const struct dg_cuda *cuda, void *to, const void *fro
     CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
     DG_CUDA_TRY(cuda->cuStreamIsCapturing(stream, &capture), "asking whether a stream is captured");
     if (capture != CU_STREAM_CAPTURE_STATUS_NONE)
-        return dg_fail(DG_INVALID_ARGUMENT, "options.flags: checks of what a device holds wait for "
-                                            "the stream, which must not be capturing");
+        return dg_fail(
+            DG_INVALID_ARGUMENT,
+            "DG_GROUPED_CHECK_LAYOUT or $DG_DEBUG_LAYOUTS: checks of what a device holds "
+            "wait for the stream, which must not be capturing");
     DG_CUDA_TRY(cuda->cuMemcpyDtoHAsync(to, (CUdeviceptr)(uintptr_t)from, bytes, stream),
                 "copying %zu bytes to the host", bytes);
     DG_CUDA_TRY(cuda->cuStreamSynchronize(stream), "waiting for the stream");
