@@ -9,8 +9,8 @@
 #include "plan/problem.h"
 #include "plan/tuning.h"
 
-#include <stdio.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 struct dg_tuning_link {
