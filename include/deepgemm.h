@@ -386,7 +386,7 @@ struct dg_grouped_options {
 enum {
     /* Reads the layout back before the launch and refuses one that breaks a rule, with a text that says
        which entry.  For debugging: the host waits for the stream, which must not be capturing.
-       $DG_DEBUG_LAYOUTS=1 asks for it in every call of contexts that are made from then on. */
+       $DG_DEBUG_LAYOUTS=1 asks for it in every call of the process. */
     DG_GROUPED_CHECK_LAYOUT = 1 << 16
 };
 
