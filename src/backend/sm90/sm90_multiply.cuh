@@ -77,12 +77,17 @@ DG_DEVICE void next_slot(struct slot *slot)
 
 // ---- multiplying ----
 
-// The same with a scale for each of this thread's columns, 8i + 2 * (lane % 4) and the next.
+// What product i of a thread is multiplied with where each of its columns, 8i + 2 * (lane % 4) and the next, has a scale.
+DG_DEVICE float column_factor(const float *sfa, const float *sfb, int i)
+{
+    return sfa[i / 2 % 2] * sfb[i / 4 * 2 + i % 2];
+}
+
 DG_DEVICE void promote_columns(float *total, const float *part, const float *sfa, const float *sfb)
 {
 #pragma unroll
     for (int i = 0; i < ACC; i++)
-        total[i] = fmaf(sfa[i / 2 % 2] * sfb[i / 4 * 2 + i % 2], part[i], total[i]);
+        total[i] = fmaf(column_factor(sfa, sfb, i), part[i], total[i]);
 }
 
 // Tells the loaders of every CTA that writes into this slot that the calling warp is done with it.
@@ -164,16 +169,29 @@ DG_DEVICE void promote(float *total, const float *part, const struct scales *sca
     }
 }
 
-// Where A's and B's rows begin in a slot, in units of 16 bytes, as wgmma has them.
+// How far into any slot a math group's rows of A and the tile's of B begin, in bytes.
+struct offsets {
+    u32 a, b;
+};
+
+// over_m, over_n: dg_overhang of the tile's boxes.
+DG_DEVICE struct offsets offsets_of(u32 group, int over_m, int over_n)
+{
+    // Through a shuffle, so that the compiler sees that all lanes have the same: descriptors are uniform registers.
+    const struct offsets offsets = {(group * 64 + __shfl_sync(~0u, over_m, 0)) * BLOCK_K,
+                                    __shfl_sync(~0u, over_n, 0) * BLOCK_K};
+    return offsets;
+}
+
+// Where they begin in a slot, in units of 16 bytes, as wgmma has them.
 struct operands {
     u32 a, b;
 };
 
-// a_at, b_at: how far into the slot, in bytes.
-DG_DEVICE struct operands operands_in(u32 smem, struct slot slot, u32 a_at, u32 b_at)
+DG_DEVICE struct operands operands_in(u32 smem, struct slot slot, struct offsets offsets)
 {
-    const struct operands at = {(smem + slot.index * A_BYTES + a_at) / 16,
-                                (smem + B_AT + slot.index * B_BYTES + b_at) / 16};
+    const struct operands at = {(smem + slot.index * A_BYTES + offsets.a) / 16,
+                                (smem + B_AT + slot.index * B_BYTES + offsets.b) / 16};
     return at;
 }
 
@@ -193,19 +211,19 @@ DG_DEVICE void start_products(float *part, struct operands at, int half, int is_
 
 // The k loop of one math group.  All that does not need the products is done while the tensor cores make
 // them, the next slot's wait, scales and addresses too: between two wgmma groups nothing stands but the promotion.
-// `grain` and `halves`, how many of the group's pieces have rows, are constants; a_at, b_at: see operands_in.
-DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 a_at, u32 b_at, int grain, int shift, int halves,
+// `grain` and `halves`, how many of the group's pieces have rows, are constants.
+DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, struct offsets offsets, int grain, int shift, int halves,
                              int num_blocks, float (*total)[ACC])
 {
     struct scales now, next;
     enter_slot(smem, *slot, 0, shift, halves, &now);
-    struct operands at = operands_in(smem, *slot, a_at, b_at);
+    struct operands at = operands_in(smem, *slot, offsets);
 #pragma unroll 1
     for (int block = 0; block < num_blocks; block++, now = next) {
         const u32 empty = smem + EMPTY_AT + slot->index * 8;
         const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
         if (!OPERANDS_AHEAD)
-            at = operands_in(smem, *slot, a_at, b_at);
+            at = operands_in(smem, *slot, offsets);
 #pragma unroll
         for (int half = 0; half < halves; half++) {
             float part[ACC];
@@ -215,7 +233,7 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, u32 a_at, u32 b_at, in
             if (half == halves - 1) {
                 next_slot(slot);
                 if (OPERANDS_AHEAD) {
-                    at = operands_in(smem, *slot, a_at, b_at);
+                    at = operands_in(smem, *slot, offsets);
                     dg_compute_here(&at.a);
                     dg_compute_here(&at.b);
                 }
@@ -239,15 +257,15 @@ struct block {
     struct scales scales;
 };
 
-DG_DEVICE void start_block(u32 smem, struct slot slot, u32 a_at, u32 b_at, int index, struct block *block)
+DG_DEVICE void start_block(u32 smem, struct slot slot, struct offsets offsets, int index, struct block *block)
 {
     enter_slot(smem, slot, index, 0, 1, &block->scales);
-    start_products(block->part, operands_in(smem, slot, a_at, b_at), 0, 0);
+    start_products(block->part, operands_in(smem, slot, offsets), 0, 0);
 }
 
 // With block `index` under way in `now`: starts the next one in `next`, then finishes it.  0: it was the last.
 // The two ways are apart because ptxas would not keep products under way where they meet.
-DG_DEVICE int multiply_step(u32 smem, struct slot *slot, u32 a_at, u32 b_at, int index, int num_blocks,
+DG_DEVICE int multiply_step(u32 smem, struct slot *slot, struct offsets offsets, int index, int num_blocks,
                             struct block *now, struct block *next, float *total)
 {
     const u32 empty = smem + EMPTY_AT + slot->index * 8;
@@ -258,7 +276,7 @@ DG_DEVICE int multiply_step(u32 smem, struct slot *slot, u32 a_at, u32 b_at, int
         promote(total, now->part, &now->scales, 0, 0);
         return 0;
     }
-    start_block(smem, *slot, a_at, b_at, index + 1, next);
+    start_block(smem, *slot, offsets, index + 1, next);
     dg_wgmma_wait_1(now->part);
     release_slot(empty);
     promote(total, now->part, &now->scales, 0, 0);
@@ -266,30 +284,29 @@ DG_DEVICE int multiply_step(u32 smem, struct slot *slot, u32 a_at, u32 b_at, int
 }
 
 // The k loop of a math group that is alone.
-DG_DEVICE void multiply_alone(u32 smem, struct slot *slot, u32 a_at, u32 b_at, int num_blocks, float *total)
+DG_DEVICE void multiply_alone(u32 smem, struct slot *slot, struct offsets offsets, int num_blocks, float *total)
 {
     struct block even, odd;
-    start_block(smem, *slot, a_at, b_at, 0, &even);
+    start_block(smem, *slot, offsets, 0, &even);
 #pragma unroll 1
-    for (int i = 0; multiply_step(smem, slot, a_at, b_at, i, num_blocks, &even, &odd, total) &&
-                    multiply_step(smem, slot, a_at, b_at, i + 1, num_blocks, &odd, &even, total);
+    for (int i = 0; multiply_step(smem, slot, offsets, i, num_blocks, &even, &odd, total) &&
+                    multiply_step(smem, slot, offsets, i + 1, num_blocks, &odd, &even, total);
          i += 2)
         ;
 }
 
-// Either for a tile whose first column is n0; over_m and over_n: dg_overhang of its boxes.
+// Either for a tile whose first column is n0; over_m, over_n: see offsets_of.
 DG_DEVICE void multiply_at(u32 smem, struct slot *slot, u32 group, int n0, int over_m, int over_n, int halves,
                            int num_blocks, float (*total)[ACC])
 {
     const int shift = n0 % GRAIN / OFFSET_STEP, place = n0 % 128 - n0 % GRAIN;
-    // Through a shuffle, so that the compiler sees that all lanes have the same: descriptors are uniform registers.
-    const u32 a_at = (group * 64 + __shfl_sync(~0u, over_m, 0)) * BLOCK_K, b_at = __shfl_sync(~0u, over_n, 0) * BLOCK_K;
+    const struct offsets offsets = offsets_of(group, over_m, over_n);
 #pragma unroll
     for (int grain = 0; grain < 128; grain += GRAIN)
         if (IS_ALONE)
-            multiply_alone(smem, slot, a_at, b_at, num_blocks, total[0]);
+            multiply_alone(smem, slot, offsets, num_blocks, total[0]);
         else if (GRAIN == 128 || place == grain)
-            multiply_tile(smem, slot, a_at, b_at, grain, shift, halves, num_blocks, total);
+            multiply_tile(smem, slot, offsets, grain, shift, halves, num_blocks, total);
 }
 
 // ---- barriers ----

@@ -46,7 +46,7 @@ DG_DEVICE void work_out_factors(const struct scales *scales, float *factor)
 {
 #pragma unroll
     for (int i = 0; i < ACC; i++) {
-        factor[i] = scales->a[0][i / 2 % 2] * scales->b[i / 4 * 2 + i % 2];
+        factor[i] = column_factor(scales->a[0], scales->b, i);
         dg_compute_float_here(&factor[i]);
     }
 }
@@ -62,11 +62,10 @@ DG_DEVICE void enter_with_columns(u32 smem, struct slot slot, int block, struct 
 DG_DEVICE void multiply_in_turn(u32 smem, struct slot *slot, u32 group, int over_m, int over_n, int num_blocks,
                                 float *total)
 {
-    // Through a shuffle, as in multiply_at.
-    const u32 a_at = (group * 64 + __shfl_sync(~0u, over_m, 0)) * BLOCK_K, b_at = __shfl_sync(~0u, over_n, 0) * BLOCK_K;
+    const struct offsets offsets = offsets_of(group, over_m, over_n);
     struct scales scales;
     enter_with_columns(smem, *slot, 0, &scales);
-    struct operands at = operands_in(smem, *slot, a_at, b_at);
+    struct operands at = operands_in(smem, *slot, offsets);
 #pragma unroll 1
     for (int block = 0; block < num_blocks; block++) {
         const u32 empty = smem + EMPTY_AT + slot->index * 8;
@@ -74,7 +73,7 @@ DG_DEVICE void multiply_in_turn(u32 smem, struct slot *slot, u32 group, int over
         take_turn(group);
         start_products(part, at, 0, 1);
         next_slot(slot);
-        at = operands_in(smem, *slot, a_at, b_at);
+        at = operands_in(smem, *slot, offsets);
         dg_compute_here(&at.a);
         dg_compute_here(&at.b);
         work_out_factors(&scales, factor);
