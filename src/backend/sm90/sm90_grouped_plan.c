@@ -150,9 +150,10 @@ struct dg_sm90_grouped_workspace dg_sm90_grouped_workspace(const struct dg_probl
     return at;
 }
 
-static dg_status check_tiles(const struct dg_problem *p)
+static dg_status check_sizes(const struct dg_problem *p)
 {
     const enum dg_op_kind kind = dg_problem_kind(p);
+    DG_TRY(dg_sm90_check_sizes(p));
     // At worst each row of a contiguous layout is a group of its own.
     const int64_t tall = kind != DG_KIND_CONTIGUOUS   ? p->groups * CEIL_DIV(p->m, 64)
                          : p->layout == DG_GROUP_ENDS ? 2 * p->groups + CEIL_DIV(p->m, 64)
@@ -162,12 +163,6 @@ static dg_status check_tiles(const struct dg_problem *p)
                        "groups = %lld with m, n = %lld, %lld: too many tiles for a GPU",
                        (long long)p->groups, (long long)p->m, (long long)p->n);
     return DG_OK;
-}
-
-static dg_status check_sizes(const struct dg_problem *p)
-{
-    DG_TRY(dg_sm90_check_sizes(p));
-    return check_tiles(p);
 }
 
 static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem *problem,
