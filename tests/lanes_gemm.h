@@ -41,6 +41,12 @@ static void draw_values(char *values, size_t count, int style)
         values[i] = (char)random_code(&state, style);
 }
 
+// An element of C, -0 at times: it stays so where nothing is added.
+static float draw_addend(void)
+{
+    return draw(0, 15) ? ldexpf((float)draw(-255, 255), draw(-4, 8)) : -0.0f;
+}
+
 // FP32, or the exponents of four blocks.
 static void draw_scales(float *scales, int count)
 {

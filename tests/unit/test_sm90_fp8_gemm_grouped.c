@@ -45,12 +45,8 @@ static void fill(void)
     draw_values(b, sizeof b, style);
     draw_scales(sfa, sizeof sfa / 4);
     draw_scales(sfb, sizeof sfb / 4);
-    for (int i = 0; i < D_ELEMENTS; i++) // -0 stays -0 where nothing is added
-        c[i] =
-            draw(0, 15)
-                ? (unsigned short)(__float_as_uint(ldexpf((float)draw(-255, 255), draw(-4, 8))) >>
-                                   16)
-                : 0x8000;
+    for (int i = 0; i < D_ELEMENTS; i++)
+        c[i] = (unsigned short)(__float_as_uint(draw_addend()) >> 16);
     memset(d, 0xff, sizeof d);
 }
 

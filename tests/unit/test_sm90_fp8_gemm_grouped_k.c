@@ -40,8 +40,8 @@ static void fill(void)
     draw_values(b, sizeof b, style);
     draw_scales(sfa, sizeof sfa / 4);
     draw_scales(sfb, sizeof sfb / 4);
-    for (int i = 0; i < D_ELEMENTS; i++) // -0 stays -0 where nothing is added
-        c[i] = draw(0, 15) ? ldexpf((float)draw(-255, 255), draw(-4, 8)) : -0.0f;
+    for (int i = 0; i < D_ELEMENTS; i++)
+        c[i] = draw_addend();
     memset(d, 0xff, sizeof d);
 }
 
