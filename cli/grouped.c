@@ -110,55 +110,65 @@ struct cli_group *cli_groups(const struct dg_problem *p)
 
 static const char of_file[] = "rows=file:";
 
-// Every group has as many rows as its number in the file says.
+// The group is as large as its number in the file says.
+static dg_status check_recorded_group(const struct dg_problem *p, int64_t group, int64_t room)
+{
+    const char *path = cli_recorded_path(p->rows_low);
+    const int64_t size = cli_recorded_size(p->rows_low, group);
+    const bool along_k = is_k_grouped(p);
+    if (along_k && size % p->alignment)
+        return dg_fail(DG_INVALID_ARGUMENT,
+                       "%s%s: group %lld has %lld values of k: must be a multiple of %d", of_file,
+                       path, (long long)group, (long long)size, (int)p->alignment);
+    if (size != room)
+        return dg_fail(DG_INVALID_ARGUMENT,
+                       "%s%s: group %lld has %lld %s: there is room for %lld, as %s = %lld",
+                       of_file, path, (long long)group, (long long)size,
+                       along_k ? "values of k" : "rows", (long long)room,
+                       cli_kind(p) == CLI_MASKED ? "max_m"
+                       : along_k                 ? "k"
+                                                 : "m",
+                       (long long)(along_k ? p->k : p->m));
+    return DG_OK;
+}
+
 static dg_status check_recorded(const struct dg_problem *p)
 {
     const char *path = cli_recorded_path(p->rows_low);
-    const bool along_k = is_k_grouped(p);
-    if (cli_recorded_count(p->rows_low) > p->groups)
+    const int64_t count = cli_recorded_count(p->rows_low);
+    if (count > p->groups)
         return dg_fail(DG_INVALID_ARGUMENT, "%s%s: has %lld numbers for %lld groups", of_file, path,
-                       (long long)cli_recorded_count(p->rows_low), (long long)p->groups);
+                       (long long)count, (long long)p->groups);
     struct cli_group *groups = cli_groups(p);
-    dg_status status =
-        groups ? DG_OK : dg_fail(DG_OUT_OF_MEMORY, "%s%s: out of memory", of_file, path);
-    for (int64_t g = 0; g < p->groups && status == DG_OK; g++) {
-        const int64_t size = cli_recorded_size(p->rows_low, g);
-        if (along_k && size % p->alignment)
-            status = dg_fail(DG_INVALID_ARGUMENT,
-                             "%s%s: group %lld has %lld values of k: must be a multiple of %d",
-                             of_file, path, (long long)g, (long long)size, (int)p->alignment);
-        else if (groups[g].size != size)
-            status = dg_fail(DG_INVALID_ARGUMENT,
-                             "%s%s: group %lld has %lld %s: there is room for %lld, as %s = %lld",
-                             of_file, path, (long long)g, (long long)size,
-                             along_k ? "values of k" : "rows", (long long)groups[g].size,
-                             along_k                     ? "k"
-                             : cli_kind(p) == CLI_MASKED ? "max_m"
-                                                         : "m",
-                             (long long)(along_k ? p->k : p->m));
-    }
+    if (!groups)
+        return dg_fail(DG_OUT_OF_MEMORY, "%s%s: out of memory", of_file, path);
+    dg_status status = DG_OK;
+    for (int64_t g = 0; g < p->groups && status == DG_OK; g++)
+        status = check_recorded_group(p, g, groups[g].size);
     free(groups);
     return status;
 }
 
-// `text` with the number of a file in place of its path, and the sizes' average for a hint if it has none.
-static dg_status parse_recorded(const char *text, const char *at, int32_t file,
-                                struct dg_problem *problem)
+static int64_t average_of(int32_t file)
 {
-    const char *path = at + strlen(of_file), *end = path + strcspn(path, " \t\r\n");
-    const size_t capacity = strlen(text) + 64;
     int64_t sum = 0;
     for (int64_t i = 0; i < cli_recorded_count(file); i++)
         sum += cli_recorded_size(file, i);
-    const int64_t average = divide_up(sum, cli_recorded_count(file));
-    char *line = malloc(capacity);
+    return sum ? divide_up(sum, cli_recorded_count(file)) : 1;
+}
+
+// `text` with the number of a file in place of what lies from `at` to `end`, and the sizes' average for a hint if
+// it has none.
+static dg_status parse_recorded(const char *text, const char *at, const char *end, int32_t file,
+                                struct dg_problem *problem)
+{
+    const size_t capacity = strlen(text) + 64;
+    char hint[40] = "", *line = malloc(capacity);
     if (!line)
         return dg_fail(DG_OUT_OF_MEMORY, "%.*s: out of memory", (int)(end - at), at);
-    int length =
-        snprintf(line, capacity, "%.*srows=given:%d%s", (int)(at - text), text, (int)file, end);
     if (!strstr(text, "expected_m="))
-        snprintf(line + length, capacity - (size_t)length, " expected_m=%lld",
-                 (long long)(average ? average : 1));
+        snprintf(hint, sizeof hint, " expected_m=%lld", (long long)average_of(file));
+    snprintf(line, capacity, "%.*srows=given:%d%s%s", (int)(at - text), text, (int)file, end, hint);
     const dg_status status = dg_problem_parse(line, problem);
     free(line);
     return status == DG_OK ? check_recorded(problem) : status;
@@ -169,24 +179,24 @@ dg_status cli_problem_parse(const char *text, struct dg_problem *problem)
     const char *at = strstr(text, of_file);
     if (!at)
         return dg_problem_parse(text, problem);
-    const char *from = at + strlen(of_file);
-    char *path = strndup(from, strcspn(from, " \t\r\n"));
+    const char *from = at + strlen(of_file), *end = from + strcspn(from, " \t\r\n");
+    char *path = strndup(from, (size_t)(end - from));
     int32_t file = 0;
     const dg_status status = path ? cli_recorded_read(path, &file)
                                   : dg_fail(DG_OUT_OF_MEMORY, "%sout of memory", of_file);
     free(path);
-    return status == DG_OK ? parse_recorded(text, at, file, problem) : status;
+    return status == DG_OK ? parse_recorded(text, at, end, file, problem) : status;
 }
 
 size_t cli_problem_format(const struct dg_problem *problem, char *text, size_t capacity)
 {
     char line[512];
-    const char *path =
-        problem->spread == DG_ROWS_GIVEN ? cli_recorded_path(problem->rows_low) : NULL;
-    if (!path)
-        return dg_problem_format(problem, text, capacity);
-    dg_problem_format(problem, line, sizeof line);
-    const char *at = strstr(line, "rows=given:");
+    const bool is_given = problem->spread == DG_ROWS_GIVEN;
+    const char *path = is_given ? cli_recorded_path(problem->rows_low) : NULL, *at = NULL;
+    if (path) {
+        dg_problem_format(problem, line, sizeof line);
+        at = strstr(line, "rows=given:");
+    }
     if (!at)
         return dg_problem_format(problem, text, capacity);
     return (size_t)snprintf(text, capacity, "%.*s%s%s%s", (int)(at - line), line, of_file, path,

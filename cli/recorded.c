@@ -95,19 +95,14 @@ dg_status cli_recorded_read(const char *path, int32_t *file)
     return add_file(path);
 }
 
-static const struct recorded *find(int32_t file)
-{
-    return file >= 0 && file < num_files ? &files[file] : NULL;
-}
-
 const char *cli_recorded_path(int32_t file)
 {
-    return find(file) ? files[file].path : NULL;
+    return file >= 0 && file < num_files ? files[file].path : NULL;
 }
 
 int64_t cli_recorded_count(int32_t file)
 {
-    return find(file) ? files[file].count : 0;
+    return files[file].count;
 }
 
 int64_t cli_recorded_size(int32_t file, int64_t group)
