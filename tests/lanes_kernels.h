@@ -42,6 +42,10 @@ static inline void dg_prefetch_l1(const void *at)
 {
 }
 
+static inline void dg_prefetch_l2(const void *at)
+{
+}
+
 static inline int dg_elect(void)
 {
     return threadIdx.x % 32 == 0;

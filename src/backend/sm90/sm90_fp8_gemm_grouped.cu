@@ -33,6 +33,8 @@ enum {
     TILES_AT = NOTES_AT + DG_NUM_STAGES * NOTE_BYTES,
     TILE_FULL_AT = TILES_AT + TILE_SLOTS * NOTE_BYTES,
     TILE_EMPTY_AT = TILE_FULL_AT + TILE_SLOTS * 8,
+    // Who asks for what is added to: the math warps when they begin a tile, or the loader, half of a large tile ahead.
+    WARPS_PREFETCH = DG_BLOCK_M * DG_BLOCK_N * D_ELEMENT <= 64 * 1024,
     // Who follows the schedule needs more registers than DG_LOAD_REGISTERS; the math groups do with fewer.
     LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : 56,
     MATH_REGISTERS = DG_MATH_GROUPS == 1 ? DG_MATH_REGISTERS : 224,
@@ -145,11 +147,12 @@ DG_DEVICE void load_sfb(u32 smem, const struct dg_sm90_group_maps *maps, u32 ful
         dg_tma_load_3d(smem, &maps->sfb, full, column & ~3, tile->n0 / 128, index);
 }
 
-// What is added to in memory is better in the L2 cache by then: half a tile ahead of the math groups.
-DG_DEVICE void prefetch_d(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
-                          const struct dg_sm90_group_maps *maps, const struct tile *tile)
+// Of a large tile what is added to, half a tile ahead of the math groups; not where the stores of the tile before would
+// wait for it.
+DG_DEVICE void prefetch_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                             const struct dg_sm90_group_maps *maps, const struct tile *tile)
 {
-    if (DG_D_FP32 && args->c_mode == DG_SM90_C_REDUCE)
+    if (DG_D_FP32 && !WARPS_PREFETCH && args->c_mode == DG_SM90_C_REDUCE && tile->num_blocks >= 8)
         dg_tma_prefetch_2d(&maps->d_tile, tile->n0, tile->m0 + (groups->own_d ? tile->group : 0) * groups->rows_of_map_d);
 }
 
@@ -188,7 +191,7 @@ DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
             else
                 load_block(groups, maps, values, smem, tile, block, slot->index);
             if (!is_empty && block == tile->num_blocks / 2)
-                prefetch_d(args, groups, maps, tile);
+                prefetch_tile(args, groups, maps, tile);
         }
         if (!HAS_WALKER)
             __syncwarp();
@@ -305,6 +308,21 @@ DG_DEVICE void store_live(float *total, const struct dg_sm90_gemm_args *args, co
                     max(begin - row, 0), is_whole);
 }
 
+// The same rows of what is added to, on their way to the L2 cache.
+DG_DEVICE void prefetch_rows(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, int warp,
+                             const struct tile *tile)
+{
+    enum { LINE = 128 / D_ELEMENT, LINES = (DG_BLOCK_N + LINE - 1) / LINE };
+    const char *d = (const char *)args->d + (groups->own_d ? tile->group : 0) * groups->d_group * D_ELEMENT;
+#pragma unroll
+    for (int i = threadIdx.x % 32; i < HALVES * 16 * LINES; i += 32) {
+        const int in = i % (16 * LINES), column = tile->n0 + in % LINES * LINE;
+        const int row = tile->m0 + piece_row(warp / 4, i / (16 * LINES)) + warp % 4 * 16 + in / LINES;
+        if (row < tile->m0 + tile->rows && column < args->n)
+            dg_prefetch_l2(d + (row * args->d_row_stride + column) * D_ELEMENT);
+    }
+}
+
 // What leaves C as it is, -0 included.
 DG_DEVICE void total_of_nothing(float (*total)[ACC])
 {
@@ -321,6 +339,8 @@ DG_DEVICE void run_math(const struct dg_sm90_gemm_args *args, const struct dg_sm
     read_note(smem, slot, &tile);
     while (tile.num_blocks >= 0) {
         float total[HALVES][ACC] = {};
+        if (DG_D_FP32 && WARPS_PREFETCH && args->c_mode == DG_SM90_C_REDUCE && tile.num_blocks > 0)
+            prefetch_rows(args, groups, warp, &tile);
         if (tile.num_blocks > 0) {
             multiply_live(smem, &slot, warp / 4, &tile, total);
         } else {

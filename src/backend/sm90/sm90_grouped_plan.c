@@ -77,6 +77,20 @@ static struct usual usual_sizes(const struct dg_problem *p)
 
 // ---- cost ----
 
+// The tiles' rows of D are added to in memory by the L2 cache.
+static int is_added(const struct dg_problem *p)
+{
+    return p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32;
+}
+
+// What D takes after the k-blocks, as the next tile's begin meanwhile.  Adding wide tiles takes more than its share.
+static double store_clocks(const struct dg_sm90_config *c, const struct dg_problem *p, int64_t rows,
+                           double halves)
+{
+    const double kb = (double)rows * c->block_n * (p->d_type == DG_F32 ? 4 : 2) / 1024;
+    return is_added(p) ? fmax(450, 110 * (kb - 26)) : 1160 + 39 * kb + 550 * (halves - 1);
+}
+
 // Clocks of one tile of `rows` rows, fitted to an H100: the longest of what the tensor cores, one warpgroup's chain of
 // products and promotion, and the way from the L2 cache need for each k-block; and the tile's own.
 static double tile_clocks(const struct dg_sm90_config *c, const struct dg_problem *p, int64_t k,
@@ -87,15 +101,15 @@ static double tile_clocks(const struct dg_sm90_config *c, const struct dg_proble
     const double ideal = pieces * 2 * c->block_n; // of the tensor cores
     const double tensor = !per_column ? (c->block_n % 64 ? 1.15 : 1.108) * (ideal + 30)
                           : c->block_m > 64 * c->math_groups ? 1.45 * (ideal + 310)
-                                                             : 1.64 * (ideal + 265);
+                                                             : 1.95 * (ideal + 110);
     const double chain = fmax(halves * (2.3 * c->block_n + 94), 400);
     const double loaded = 128.0 * (pieces * 64 + c->block_n) / 48;
-    const double element = p->d_type == DG_F32 ? 4 : 2;
-    return (double)CEIL_DIV(k, 128) * fmax(tensor, fmax(chain, loaded)) + 1160 +
-           (double)rows * c->block_n * element / 26 + 550 * (halves - 1);
+    return (double)CEIL_DIV(k, 128) * fmax(tensor, fmax(chain, loaded)) +
+           store_clocks(c, p, rows, halves);
 }
 
-// Microseconds.
+// Microseconds: of the SMs or of the memory, whichever is longer; where the two are alike, adding to D takes longer than
+// either, and as the memory reads and writes in turns, it does three quarters of what else it can.
 static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
                    const struct dg_device *device)
 {
@@ -107,10 +121,12 @@ static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
                                    (rest ? tile_clocks(c, p, u.k, rest) : 0));
     const double ghz = 1.65, waves = ceil(tiles / device->num_sms);
     const double clocks = 5380 + waves * work / tiles;
-    const double element = p->d_type == DG_F32 ? 4 : 2;
+    const double element = (p->d_type == DG_F32 ? 4 : 2) * (p->c_mode == DG_C_NONE ? 1 : 2);
     const double bytes = (double)u.groups * ((double)(u.rows + p->n) * (double)u.k +
                                              (double)u.rows * (double)p->n * element);
-    return fmax(clocks / ghz / 1e3, bytes / (device->memory_gbs * 0.9) / 1e3 + 2);
+    const double busy = clocks / ghz / 1e3, moving = bytes / device->memory_gbs / 1e3;
+    return is_added(p) ? pow(pow(busy, 4) + pow(moving / 0.7, 4), 0.25)
+                       : fmax(busy, moving / 0.9 + 2);
 }
 
 // The band, in tiles, that makes the tiles in flight read the fewest rows of A and B; lower groups have lower ones.

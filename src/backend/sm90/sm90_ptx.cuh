@@ -103,6 +103,11 @@ DG_DEVICE void dg_prefetch_l1(const void *global)
     asm volatile("prefetch.global.L1 [%0];" ::"l"(global));
 }
 
+DG_DEVICE void dg_prefetch_l2(const void *global)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
+}
+
 // ---- mbarrier (9.7.13.15) ----
 
 DG_DEVICE void dg_mbarrier_init(u32 barrier, u32 arrivals)
