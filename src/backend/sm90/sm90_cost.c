@@ -92,11 +92,22 @@ static double element_bytes(const struct dg_problem *p)
     return p->d_type == DG_F32 ? 4 : 2;
 }
 
-static double memory_us(const struct dg_problem *p, const struct dg_device *device)
+// Of the memory's rate.  What is added to is read and written in turns; most tiles do not ask for it ahead (PREFETCHES_D
+// in sm90_fp8_gemm.cu).
+static double memory_share(const struct dg_sm90_config *c, const struct dg_problem *p)
+{
+    const int is_added = p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32;
+    if (!is_added || (double)p->m * (double)p->n * 4 <= DG_SM90_D_STAYS_BYTES)
+        return 0.869;
+    return c->block_m * c->block_n <= 8192 ? 0.75 : 0.58;
+}
+
+static double memory_us(const struct dg_sm90_config *c, const struct dg_problem *p,
+                        const struct dg_device *device)
 {
     const double bytes = (double)p->m * p->k + (double)p->n * p->k +
                          (double)p->m * p->n * element_bytes(p) * (p->c_mode ? 2 : 1);
-    return bytes / (device->memory_gbs * 0.869) / 1e3 + 2.83;
+    return bytes / (device->memory_gbs * memory_share(c, p)) / 1e3 + 2.83;
 }
 
 // Clocks of a k-block's way into one SM while the others have theirs.
@@ -132,7 +143,7 @@ static double tiled_us(const struct dg_sm90_config *c, const struct dg_problem *
     const double block = pairs * fmax(tensor, fmax(chain, load_clocks(c, r, &grid, device)));
     const double tile = r->tile_start + grid.tile_rows * c->block_n * element_bytes(p) / 32;
     const double us = r->start_us + (double)grid.waves * (blocks * block + tile) / r->ghz / 1e3;
-    return both(us, memory_us(p, device));
+    return both(us, memory_us(c, p, device));
 }
 
 static double split_us(const struct dg_sm90_config *c, const struct dg_problem *p,
@@ -149,7 +160,7 @@ static double split_us(const struct dg_sm90_config *c, const struct dg_problem *
     if (c->split > 1)
         gather = 0.242 + 0.292 * (c->block_n / 32.0) * (c->block_m / 64.0) * (1 + 0.19 * c->split);
     const double us = r->start_us + gather + (double)grid.waves * blocks * block / r->ghz / 1e3;
-    return both(us, memory_us(p, device) + gather / 2);
+    return both(us, memory_us(c, p, device) + gather / 2);
 }
 
 double dg_sm90_cost(const struct dg_sm90_config *config, const struct dg_problem *problem,

@@ -5,6 +5,9 @@
 
 #include "plan/plan.h"
 
+// A larger D does not stay in an L2 cache of 50 MB until the next launch.
+enum { DG_SM90_D_STAYS_BYTES = 16 << 20 };
+
 // Rows of a tile that hold anything, at most block_m: sm90_args.h.
 int32_t dg_sm90_tile_rows(const struct dg_sm90_config *config, int64_t m);
 

@@ -33,7 +33,7 @@ enum {
     TILES_AT = NOTES_AT + DG_NUM_STAGES * NOTE_BYTES,
     TILE_FULL_AT = TILES_AT + TILE_SLOTS * NOTE_BYTES,
     TILE_EMPTY_AT = TILE_FULL_AT + TILE_SLOTS * 8,
-    // Who asks for what is added to: the math warps when they begin a tile, or the loader, half of a large tile ahead.
+    // Who asks for what a tile will be added to: the math warps when they begin it, or the loader, half of a large one ahead.
     WARPS_PREFETCH = DG_BLOCK_M * DG_BLOCK_N * D_ELEMENT <= 64 * 1024,
     // Who follows the schedule needs more registers than DG_LOAD_REGISTERS; the math groups do with fewer.
     LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : 56,
@@ -308,19 +308,12 @@ DG_DEVICE void store_live(float *total, const struct dg_sm90_gemm_args *args, co
                     max(begin - row, 0), is_whole);
 }
 
-// The same rows of what is added to, on their way to the L2 cache.
-DG_DEVICE void prefetch_rows(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, int warp,
+DG_DEVICE void prefetch_live(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, int warp,
                              const struct tile *tile)
 {
-    enum { LINE = 128 / D_ELEMENT, LINES = (DG_BLOCK_N + LINE - 1) / LINE };
-    const char *d = (const char *)args->d + (groups->own_d ? tile->group : 0) * groups->d_group * D_ELEMENT;
-#pragma unroll
-    for (int i = threadIdx.x % 32; i < HALVES * 16 * LINES; i += 32) {
-        const int in = i % (16 * LINES), column = tile->n0 + in % LINES * LINE;
-        const int row = tile->m0 + piece_row(warp / 4, i / (16 * LINES)) + warp % 4 * 16 + in / LINES;
-        if (row < tile->m0 + tile->rows && column < args->n)
-            dg_prefetch_l2(d + (row * args->d_row_stride + column) * D_ELEMENT);
-    }
+    const void *d = (const char *)args->d + (groups->own_d ? tile->group : 0) * groups->d_group * D_ELEMENT;
+    for (int half = 0; half < HALVES; half++)
+        prefetch_strip(args, d, tile->m0 + piece_row(warp / 4, half) + warp % 4 * 16, tile->m0 + tile->rows, tile->n0);
 }
 
 // What leaves C as it is, -0 included.
@@ -340,7 +333,7 @@ DG_DEVICE void run_math(const struct dg_sm90_gemm_args *args, const struct dg_sm
     while (tile.num_blocks >= 0) {
         float total[HALVES][ACC] = {};
         if (DG_D_FP32 && WARPS_PREFETCH && args->c_mode == DG_SM90_C_REDUCE && tile.num_blocks > 0)
-            prefetch_rows(args, groups, warp, &tile);
+            prefetch_live(args, groups, warp, &tile);
         if (tile.num_blocks > 0) {
             multiply_live(smem, &slot, warp / 4, &tile, total);
         } else {

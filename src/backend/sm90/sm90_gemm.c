@@ -18,8 +18,6 @@
 
 _Static_assert(sizeof(struct dg_tensor_map) == sizeof(CUtensorMap), "a TMA descriptor");
 
-enum { D_STAYS_BYTES = 16 << 20 }; // of a cache of 50 MB
-
 // ---- pointers ----
 
 dg_status dg_sm90_check_pointer(struct dg_sm90_state *state, const char *name, const void *pointer)
@@ -237,7 +235,7 @@ struct dg_sm90_gemm_args dg_sm90_operand_args(const struct dg_problem *p,
         .d = args->d.data,
         .c = args->c.data,
         // A large D would push A and B out of the L2 cache.
-        .d_policy = dg_problem_expected_rows(p) * (double)(p->n * element) > D_STAYS_BYTES
+        .d_policy = dg_problem_expected_rows(p) * (double)(p->n * element) > DG_SM90_D_STAYS_BYTES
                         ? DG_SM90_EVICT_FIRST
                         : DG_SM90_EVICT_NORMAL,
         .d_row_stride = args->d.row_stride,

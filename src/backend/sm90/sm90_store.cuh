@@ -68,6 +68,18 @@ DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 buf
     }
 }
 
+// Rows that will be added to in memory, on their way to the L2 cache: 16 of them, but those before row `end`.
+DG_DEVICE void prefetch_strip(const struct dg_sm90_gemm_args *args, const void *d, int row, int end, int column)
+{
+    enum { LINE = 128 / D_ELEMENT, LINES = (DG_BLOCK_N + LINE - 1) / LINE };
+#pragma unroll
+    for (int i = threadIdx.x % 32; i < 16 * LINES; i += 32) {
+        const int r = row + i / LINES, c = column + i % LINES * LINE;
+        if (r < end && c < args->n)
+            dg_prefetch_l2((const char *)d + (r * args->d_row_stride + c) * D_ELEMENT);
+    }
+}
+
 // A piece from its buffer to D by ordinary stores, for a D that TMA cannot write: rows from `first` on that lie
 // before row args->m.
 DG_DEVICE void copy_piece(const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column, int first)
