@@ -500,6 +500,9 @@ static inline u32 dg_cvt_e4m3x4_f32(const float *values)
 typedef struct {
     float x, y, z, w;
 } float4;
+typedef struct {
+    float x, y;
+} float2;
 
 typedef struct {
     u32 x, y, z, w;

@@ -151,6 +151,7 @@ static void draw_problem(uint64_t seed)
         memcpy(d, c, sizeof d);
         memcpy(before, d, sizeof d);
     }
+    args.c_in_pairs = draw_c_in_pairs(&args, 0);
     set_tiles();
     set_maps();
 }

@@ -130,6 +130,7 @@ static void set_strides(void)
     groups.sfa_group = own ? args.m * args.sfa_row_stride : 0;
     groups.sfb_group = (i64)args.sfb_rows * args.num_k_blocks;
     groups.d_group = groups.c_group = own ? args.m * args.d_row_stride : 0;
+    args.c_in_pairs = draw_c_in_pairs(&args, groups.c_group);
     groups.own_a = groups.own_d = own && groups.groups > 1;
     groups.own_b = groups.groups > 1;
     groups.rows_of_map_d = groups.own_d ? args.m : 0;

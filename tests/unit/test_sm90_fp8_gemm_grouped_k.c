@@ -110,6 +110,7 @@ static void set_strides(void)
     args.sfa_k_stride = args.m;
     args.sfb_k_stride = args.n;
     groups.d_group = groups.c_group = own ? args.m * args.d_row_stride : 0;
+    args.c_in_pairs = draw_c_in_pairs(&args, groups.c_group);
     groups.own_d = own;
     groups.rows_of_map_d = own ? args.m : 0;
 }

@@ -92,8 +92,8 @@ static double element_bytes(const struct dg_problem *p)
     return p->d_type == DG_F32 ? 4 : 2;
 }
 
-// Of the memory's rate.  What is added to is read and written in turns; most tiles do not ask for it ahead (PREFETCHES_D
-// in sm90_fp8_gemm.cu).
+// Of the memory's rate.  What is added to is read and written in turns; most tiles do not ask for it ahead (prefetches_c
+// in sm90_store.cuh).
 static double memory_share(const struct dg_sm90_config *c, const struct dg_problem *p)
 {
     const int is_added = p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32;

@@ -97,12 +97,7 @@ struct work {
     int unit, begin, end;
 };
 
-enum {
-    MAY_STAGGER = DG_SFB_BLOCK_N == 1 && DG_D_FP32 && CLUSTER == 1,
-    // Small tiles, which are for a short k, ask for what they will be added to when they begin.  Large ones of all SMs would
-    // push each other out of the L2 cache.
-    PREFETCHES_D = DG_D_FP32 && DG_BLOCK_M * DG_BLOCK_N * D_ELEMENT <= 32 * 1024,
-};
+enum { MAY_STAGGER = DG_SFB_BLOCK_N == 1 && DG_D_FP32 && CLUSTER == 1 };
 
 // In fours, as packed scales are.
 DG_DEVICE int first_begin(const struct dg_sm90_gemm_args *args)
@@ -252,12 +247,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         start_turns(warp / 4);
         for (struct work work = first_work(&args); work.unit < num_units; next_work(&args, num_units, &work)) {
             const struct tile tile = locate(&args, work.unit);
+            for (int half = 0; half < HALVES && prefetches_c(&args); half++)
+                prefetch_c(&args, args.c, tile.m0 + piece_row(warp / 4, half) + warp % 4 * 16,
+                           min(tile.m0 + args.tile_rows, args.m), tile.n0);
             float total[HALVES][ACC] = {};
             const int num_blocks = end_of(&args, &work) - begin_of(&work);
-            if (PREFETCHES_D && args.c_mode == DG_SM90_C_REDUCE)
-                for (int half = 0; half < HALVES; half++)
-                    prefetch_strip(&args, args.d, tile.m0 + piece_row(warp / 4, half) + warp % 4 * 16,
-                                   min(tile.m0 + args.tile_rows, args.m), tile.n0);
             if (TAKES_TURNS)
                 multiply_in_turn(smem, &slot, warp / 4, tile.over_m, tile.over_n, num_blocks, total[0]);
             else

@@ -33,8 +33,6 @@ enum {
     TILES_AT = NOTES_AT + DG_NUM_STAGES * NOTE_BYTES,
     TILE_FULL_AT = TILES_AT + TILE_SLOTS * NOTE_BYTES,
     TILE_EMPTY_AT = TILE_FULL_AT + TILE_SLOTS * 8,
-    // Who asks for what a tile will be added to: the math warps when they begin it, or the loader, half of a large one ahead.
-    WARPS_PREFETCH = DG_BLOCK_M * DG_BLOCK_N * D_ELEMENT <= 64 * 1024,
     // Who follows the schedule needs more registers than DG_LOAD_REGISTERS; the math groups do with fewer.
     LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : 56,
     MATH_REGISTERS = DG_MATH_GROUPS == 1 ? DG_MATH_REGISTERS : 224,
@@ -152,7 +150,7 @@ DG_DEVICE void load_sfb(u32 smem, const struct dg_sm90_group_maps *maps, u32 ful
 DG_DEVICE void prefetch_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                              const struct dg_sm90_group_maps *maps, const struct tile *tile)
 {
-    if (DG_D_FP32 && !WARPS_PREFETCH && args->c_mode == DG_SM90_C_REDUCE && tile->num_blocks >= 8)
+    if (DG_D_FP32 && args->c_mode == DG_SM90_C_REDUCE && !prefetches_c(args) && tile->num_blocks >= 8)
         dg_tma_prefetch_2d(&maps->d_tile, tile->n0, tile->m0 + (groups->own_d ? tile->group : 0) * groups->rows_of_map_d);
 }
 
@@ -308,12 +306,13 @@ DG_DEVICE void store_live(float *total, const struct dg_sm90_gemm_args *args, co
                     max(begin - row, 0), is_whole);
 }
 
+// What is added to the warp's rows.
 DG_DEVICE void prefetch_live(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, int warp,
                              const struct tile *tile)
 {
-    const void *d = (const char *)args->d + (groups->own_d ? tile->group : 0) * groups->d_group * D_ELEMENT;
+    const void *c = (const char *)args->c + (groups->own_d ? tile->group : 0) * groups->c_group * D_ELEMENT;
     for (int half = 0; half < HALVES; half++)
-        prefetch_strip(args, d, tile->m0 + piece_row(warp / 4, half) + warp % 4 * 16, tile->m0 + tile->rows, tile->n0);
+        prefetch_c(args, c, tile->m0 + piece_row(warp / 4, half) + warp % 4 * 16, tile->m0 + tile->rows, tile->n0);
 }
 
 // What leaves C as it is, -0 included.
@@ -332,7 +331,7 @@ DG_DEVICE void run_math(const struct dg_sm90_gemm_args *args, const struct dg_sm
     read_note(smem, slot, &tile);
     while (tile.num_blocks >= 0) {
         float total[HALVES][ACC] = {};
-        if (DG_D_FP32 && WARPS_PREFETCH && args->c_mode == DG_SM90_C_REDUCE && tile.num_blocks > 0)
+        if (tile.num_blocks > 0 && prefetches_c(args))
             prefetch_live(args, groups, warp, &tile);
         if (tile.num_blocks > 0) {
             multiply_live(smem, &slot, warp / 4, &tile, total);

@@ -275,6 +275,7 @@ static void fill_args(const struct call *call, const struct dg_sm90_config *c, i
 {
     const struct dg_problem *p = call->problem;
     *out = dg_sm90_operand_args(p, &call->args.gemm, d_tma);
+    out->c_in_pairs = out->c_in_pairs && (groups_of_d(call) == 1 || call->args.c_group % 2 == 0);
     out->units_n = (int)((p->n + c->block_n - 1) / c->block_n);
     out->band = call->plan->band;
     out->per_band = dg_sm90_divide_by((int64_t)out->band * out->units_n);

@@ -35,9 +35,44 @@ enum {
 // A thread's accumulators 4i .. 4i + 3 are columns 8i + 2q and the next, q = lane % 4, of row lane / 4 and
 // of row lane / 4 + 8 of its warp's 16 rows.
 
-// total += C for 16 rows of this warp, 32 columns at a time: from C's own layout along its rows into the
-// buffer as FP32, and from there in the order of the accumulators.
-DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 buffer, int row0, int column0)
+// Two neighbours of a row of C.
+DG_DEVICE void read_pair(const char *at, float *c)
+{
+    if (DG_D_FP32) {
+        const float2 pair = *(const float2 *)at;
+        c[0] = pair.x;
+        c[1] = pair.y;
+    } else {
+        const u32 pair = *(const u32 *)at;
+        c[0] = __uint_as_float(pair << 16);
+        c[1] = __uint_as_float(pair & 0xffff0000);
+    }
+}
+
+// total += C for 16 rows of this warp that are within C's columns, from its rows in the order of the accumulators.  The
+// loads for 32 accumulators are under way together.
+DG_DEVICE void add_pairs(float *total, const struct dg_sm90_gemm_args *args, int row0, int column)
+{
+    enum { TOGETHER = 32 };
+    const int lane = threadIdx.x % 32, row = row0 + lane / 4;
+    const char *at = (const char *)args->c + (row * args->c_row_stride + column + lane % 4 * 2) * D_ELEMENT;
+    const char *const rows[2] = {at, at + args->c_row_stride * (8 * D_ELEMENT)};
+#pragma unroll
+    for (int start = 0; start < ACC; start += TOGETHER) {
+        float c[TOGETHER] = {};
+#pragma unroll
+        for (int i = 0; i < TOGETHER && start + i < ACC; i += 2)
+            if (row + i / 2 % 2 * 8 < args->m)
+                read_pair(rows[i / 2 % 2] + (start + i) / 4 * 8 * D_ELEMENT, c + i);
+#pragma unroll
+        for (int i = 0; i < TOGETHER && start + i < ACC; i++)
+            total[start + i] += c[i];
+    }
+}
+
+// The same for any layout and at C's edges, 32 columns at a time: along C's rows into the buffer as FP32, and from there
+// in the order of the accumulators.
+DG_DEVICE void add_any(float *total, const struct dg_sm90_gemm_args *args, u32 buffer, int row0, int column0)
 {
     const int lane = threadIdx.x % 32, row = lane / 4;
     if (lane == 0)
@@ -68,15 +103,34 @@ DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 buf
     }
 }
 
-// Rows that will be added to in memory, on their way to the L2 cache: 16 of them, but those before row `end`.
-DG_DEVICE void prefetch_strip(const struct dg_sm90_gemm_args *args, const void *d, int row, int end, int column)
+DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column)
+{
+    const int has_registers = DG_WARP_N <= 192;
+    if (has_registers && args->c_in_pairs && column + DG_WARP_N <= args->n)
+        add_pairs(total, args, row, column);
+    else
+        add_any(total, args, buffer, row, column);
+}
+
+// Does a math warp ask for C when it begins a tile?  What is added in memory only if the tile is small: the large ones of
+// all SMs would push each other's rows out of the L2 cache before they are added to.
+DG_DEVICE int prefetches_c(const struct dg_sm90_gemm_args *args)
+{
+    return args->c_mode == DG_SM90_C_READ ||
+           (args->c_mode == DG_SM90_C_REDUCE && DG_BLOCK_M * DG_BLOCK_N * D_ELEMENT <= 32 * 1024);
+}
+
+// 16 rows of C, or those before row `end`, on their way to the L2 cache.
+DG_DEVICE void prefetch_c(const struct dg_sm90_gemm_args *args, const void *c, int row, int end, int column)
 {
     enum { LINE = 128 / D_ELEMENT, LINES = (DG_BLOCK_N + LINE - 1) / LINE };
-#pragma unroll
+    if (!args->c_in_pairs)
+        return;
+#pragma unroll 1
     for (int i = threadIdx.x % 32; i < 16 * LINES; i += 32) {
-        const int r = row + i / LINES, c = column + i % LINES * LINE;
-        if (r < end && c < args->n)
-            dg_prefetch_l2((const char *)d + (r * args->d_row_stride + c) * D_ELEMENT);
+        const int r = row + i / LINES, x = column + i % LINES * LINE;
+        if (r < end && x < args->n)
+            dg_prefetch_l2((const char *)c + (r * args->c_row_stride + x) * D_ELEMENT);
     }
 }
 
