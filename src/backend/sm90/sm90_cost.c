@@ -92,12 +92,28 @@ static double element_bytes(const struct dg_problem *p)
     return p->d_type == DG_F32 ? 4 : 2;
 }
 
+// Adding to an FP32 D in place is the L2 cache's work.
+static int is_added_in_memory(const struct dg_problem *p)
+{
+    return p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32;
+}
+
+// Clocks in which the math warps read the C of a tile; of the widest tiles and those that reach beyond n in pieces (add_any
+// in sm90_store.cuh), for which the others of their wave wait.
+double dg_sm90_reading_clocks(const struct dg_sm90_config *c, const struct dg_problem *p,
+                              double rows)
+{
+    if (p->c_mode == DG_C_NONE || is_added_in_memory(p))
+        return 0;
+    const int in_pairs = c->block_n <= 192 && p->n % c->block_n == 0;
+    return rows * c->block_n * element_bytes(p) / (in_pairs ? 12 : 3.4);
+}
+
 // Of the memory's rate.  What is added to is read and written in turns; most tiles do not ask for it ahead (prefetches_c
 // in sm90_store.cuh).
 static double memory_share(const struct dg_sm90_config *c, const struct dg_problem *p)
 {
-    const int is_added = p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32;
-    if (!is_added || (double)p->m * (double)p->n * 4 <= DG_SM90_D_STAYS_BYTES)
+    if (!is_added_in_memory(p) || (double)p->m * (double)p->n * 4 <= DG_SM90_D_STAYS_BYTES)
         return 0.869;
     return c->block_m * c->block_n <= 8192 ? 0.75 : 0.58;
 }
@@ -141,7 +157,8 @@ static double tiled_us(const struct dg_sm90_config *c, const struct dg_problem *
     const double chain = fmax(halves * (r->chain * c->block_n + r->chain_start), r->chain_least);
     const double pairs = c->cluster_m * c->cluster_n > 1 ? 1.096 : 1;
     const double block = pairs * fmax(tensor, fmax(chain, load_clocks(c, r, &grid, device)));
-    const double tile = r->tile_start + grid.tile_rows * c->block_n * element_bytes(p) / 32;
+    const double tile = r->tile_start + grid.tile_rows * c->block_n * element_bytes(p) / 32 +
+                        dg_sm90_reading_clocks(c, p, grid.tile_rows);
     const double us = r->start_us + (double)grid.waves * (blocks * block + tile) / r->ghz / 1e3;
     return both(us, memory_us(c, p, device));
 }

@@ -383,6 +383,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     } else {
         DG_SETMAXNREG_INC(DG_MATH_REGISTERS);
         const int strip = warp, owner = strip % DG_SPLIT, is_wanted = strip * 16 < work.rows;
+        if (is_wanted && rank == owner && prefetches_c(&args))
+            prefetch_c(&args, args.c, work.m0 + strip * 16, args.m, work.n0);
         float total[ACC] = {};
         multiply(smem, &work, strip, total);
         if (DG_SPLIT > 1)

@@ -7,6 +7,7 @@
 #include "backend/sm90/sm90_grouped.h"
 
 #include "backend/sm90/sm90_args.h"
+#include "backend/sm90/sm90_cost.h"
 #include "backend/sm90/sm90_plan.h"
 #include "plan/problem.h"
 
@@ -88,7 +89,9 @@ static double store_clocks(const struct dg_sm90_config *c, const struct dg_probl
                            double halves)
 {
     const double kb = (double)rows * c->block_n * (p->d_type == DG_F32 ? 4 : 2) / 1024;
-    return is_added(p) ? fmax(450, 110 * (kb - 26)) : 1160 + 39 * kb + 550 * (halves - 1);
+    if (is_added(p))
+        return fmax(450, 110 * (kb - 26));
+    return 1160 + 39 * kb + 550 * (halves - 1) + dg_sm90_reading_clocks(c, p, (double)rows);
 }
 
 // Clocks of one tile of `rows` rows, fitted to an H100: the longest of what the tensor cores, one warpgroup's chain of

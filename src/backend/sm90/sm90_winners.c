@@ -35,9 +35,11 @@ const struct dg_sm90_winner *dg_sm90_winner(const struct dg_problem *problem,
         return NULL;
     for (size_t i = 0; i < sizeof winners / sizeof *winners; i++) {
         const struct dg_sm90_winner *w = &winners[i];
+        // With C, which they were measured without, or the gradients with D, most of the time is another.
+        const dg_c_mode measured = w->sfb_block_n == 1 ? DG_C_IN_PLACE : DG_C_NONE;
         if (w->last_m <= FEW_ROWS && device->memory_gbs > MOST_GBS)
             continue;
-        if (w->sfb_block_n == problem->sfb_block_n && w->n == problem->n && w->k == problem->k &&
+        if (problem->c_mode == measured && w->sfb_block_n == problem->sfb_block_n && w->n == problem->n && w->k == problem->k &&
             problem->m >= w->first_m && problem->m <= w->last_m)
             return w;
     }
