@@ -98,15 +98,13 @@ static int is_added_in_memory(const struct dg_problem *p)
     return p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32;
 }
 
-// Clocks in which the math warps read the C of a tile; of the widest tiles and those that reach beyond n in pieces (add_any
-// in sm90_store.cuh), for which the others of their wave wait.
+// Clocks in which the math warps read the C of a tile: the widest ones in pieces (add_any in sm90_store.cuh).
 double dg_sm90_reading_clocks(const struct dg_sm90_config *c, const struct dg_problem *p,
                               double rows)
 {
     if (p->c_mode == DG_C_NONE || is_added_in_memory(p))
         return 0;
-    const int in_pairs = c->block_n <= 192 && p->n % c->block_n == 0;
-    return rows * c->block_n * element_bytes(p) / (in_pairs ? 12 : 3.4);
+    return rows * c->block_n * element_bytes(p) / (c->block_n <= 192 ? 12 : 3.4);
 }
 
 // Of the memory's rate.  What is added to is read and written in turns; most tiles do not ask for it ahead (prefetches_c
