@@ -23,8 +23,8 @@ struct dg_sm90_grid dg_sm90_grid_of(const struct dg_sm90_config *config,
                                     const struct dg_device *device);
 
 // Of one tile of so many rows; 0 where there is no C, or the L2 cache adds to it.
-double dg_sm90_reading_clocks(const struct dg_sm90_config *config,
-                              const struct dg_problem *problem, double rows);
+double dg_sm90_reading_clocks(const struct dg_sm90_config *config, const struct dg_problem *problem,
+                              double rows);
 
 // Microseconds from one launch to the next.
 double dg_sm90_cost(const struct dg_sm90_config *config, const struct dg_problem *problem,

@@ -39,8 +39,9 @@ const struct dg_sm90_winner *dg_sm90_winner(const struct dg_problem *problem,
         const dg_c_mode measured = w->sfb_block_n == 1 ? DG_C_IN_PLACE : DG_C_NONE;
         if (w->last_m <= FEW_ROWS && device->memory_gbs > MOST_GBS)
             continue;
-        if (problem->c_mode == measured && w->sfb_block_n == problem->sfb_block_n && w->n == problem->n && w->k == problem->k &&
-            problem->m >= w->first_m && problem->m <= w->last_m)
+        if (problem->c_mode == measured && w->sfb_block_n == problem->sfb_block_n &&
+            w->n == problem->n && w->k == problem->k && problem->m >= w->first_m &&
+            problem->m <= w->last_m)
             return w;
     }
     return NULL;
