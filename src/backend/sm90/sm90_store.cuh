@@ -49,11 +49,11 @@ DG_DEVICE void read_pair(const char *at, float *c)
     }
 }
 
-// total += C for 16 rows of this warp, from its rows in the order of the accumulators.  The loads for 32 accumulators are
-// under way together.
+// total += C for 16 rows of this warp, from its rows in the order of the accumulators, loads for TOGETHER of which are under
+// way together: no more where ptxas would take the registers from the k loop.
 DG_DEVICE void add_pairs(float *total, const struct dg_sm90_gemm_args *args, int row0, int column)
 {
-    enum { TOGETHER = 32 };
+    enum { TOGETHER = DG_WARP_N == 64 ? 16 : 32 };
     const int lane = threadIdx.x % 32, row = row0 + lane / 4;
     const int columns = args->n - column - lane % 4 * 2; // from this thread's first on
     const char *at = (const char *)args->c + (row * args->c_row_stride + column + lane % 4 * 2) * D_ELEMENT;
@@ -106,7 +106,8 @@ DG_DEVICE void add_any(float *total, const struct dg_sm90_gemm_args *args, u32 b
 
 DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column)
 {
-    const int has_registers = DG_WARP_N <= 192; // the widest tile's loop would spill
+    // The k loops of the widest tile and of math groups in turn have no registers to spare.  sm90_cost.c knows.
+    const int has_registers = DG_WARP_N <= 192 && (DG_SFB_BLOCK_N == 128 || DG_WARP_N != 128);
     if (has_registers && args->c_in_pairs)
         add_pairs(total, args, row, column);
     else
