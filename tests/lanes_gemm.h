@@ -50,8 +50,8 @@ static float draw_addend(void)
 // As dg_sm90_operand_args has it; at times C is read element by element all the same.
 static int draw_c_in_pairs(const struct dg_sm90_gemm_args *args, i64 group)
 {
-    return args->c_column_stride == 1 && args->c_row_stride % 2 == 0 && args->n % 2 == 0 &&
-           group % 2 == 0 && (uintptr_t)args->c % (DG_D_FP32 ? 8 : 4) == 0 && draw(0, 3);
+    return args->c_column_stride == 1 && args->c_row_stride % 2 == 0 && group % 2 == 0 &&
+           (uintptr_t)args->c % (DG_D_FP32 ? 8 : 4) == 0 && draw(0, 3);
 }
 
 // FP32, or the exponents of four blocks.

@@ -28,8 +28,8 @@ struct dg_sm90_gemm_args {
     long long d_row_stride, c_row_stride, c_column_stride;
     int m, n, num_k_blocks;
     int c_mode;
-    int c_in_pairs; // 1: rows of C are whole pairs of elements that lie together, aligned to their size
-    int d_tma;      // 1: D's pointer and rows are 16-byte aligned, so that maps.d describes it
+    int c_in_pairs; // 1: the elements of a row of C lie together, and pairs of them are aligned to their size
+    int d_tma;    // 1: D's pointer and rows are 16-byte aligned, so that maps.d describes it
     int sfb_rows; // rows of B's scale matrix: ceil(n / 128) or n
     // Tiles in units of a cluster, walked in bands of `band` units along m.
     int units_m, units_n, band;

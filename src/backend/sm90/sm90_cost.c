@@ -98,13 +98,15 @@ static int is_added_in_memory(const struct dg_problem *p)
     return p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32;
 }
 
-// Clocks in which the math warps read the C of a tile: in pairs, or in pieces (add_c in sm90_store.cuh).
+// Clocks in which the math warps read the C of a tile: in pairs, or in pieces (add_c in sm90_store.cuh), as in tiles that
+// reach beyond n, for which the others of their wave wait.
 double dg_sm90_reading_clocks(const struct dg_sm90_config *c, const struct dg_problem *p,
                               double rows)
 {
     if (p->c_mode == DG_C_NONE || is_added_in_memory(p))
         return 0;
-    const int in_pairs = c->block_n <= 192 && (p->sfb_block_n == 128 || c->block_n != 128);
+    const int in_pairs =
+        c->block_n <= 192 && p->n % c->block_n == 0 && (p->sfb_block_n == 128 || c->block_n != 128);
     return rows * c->block_n * element_bytes(p) / (in_pairs ? 12 : 3.4);
 }
 

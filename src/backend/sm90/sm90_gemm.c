@@ -247,7 +247,7 @@ struct dg_sm90_gemm_args dg_sm90_operand_args(const struct dg_problem *p,
         .c_mode = !args->c.data                                                ? DG_SM90_C_NONE
                   : p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32 && d_tma ? DG_SM90_C_REDUCE
                                                                                : DG_SM90_C_READ,
-        .c_in_pairs = args->c.column_stride == 1 && args->c.row_stride % 2 == 0 && p->n % 2 == 0 &&
+        .c_in_pairs = args->c.column_stride == 1 && args->c.row_stride % 2 == 0 &&
                       (uintptr_t)args->c.data % (2 * (uintptr_t)element) == 0,
         .d_tma = d_tma,
         .sfb_rows = (int)(p->sfb_block_n == 1 ? p->n : (p->n + 127) / 128),

@@ -49,13 +49,12 @@ DG_DEVICE void read_pair(const char *at, float *c)
     }
 }
 
-// total += C for 16 rows of this warp, from its rows in the order of the accumulators, loads for TOGETHER of which are under
-// way together: no more where ptxas would take the registers from the k loop.
+// total += C for 16 rows of this warp that are within C's columns, from its rows in the order of the accumulators, loads for
+// TOGETHER of which are under way together: no more where ptxas would take the registers from the k loop.
 DG_DEVICE void add_pairs(float *total, const struct dg_sm90_gemm_args *args, int row0, int column)
 {
     enum { TOGETHER = DG_WARP_N == 64 ? 16 : 32 };
     const int lane = threadIdx.x % 32, row = row0 + lane / 4;
-    const int columns = args->n - column - lane % 4 * 2; // from this thread's first on
     const char *at = (const char *)args->c + (row * args->c_row_stride + column + lane % 4 * 2) * D_ELEMENT;
     const char *const rows[2] = {at, at + args->c_row_stride * (8 * D_ELEMENT)};
 #pragma unroll
@@ -63,7 +62,7 @@ DG_DEVICE void add_pairs(float *total, const struct dg_sm90_gemm_args *args, int
         float c[TOGETHER] = {};
 #pragma unroll
         for (int i = 0; i < TOGETHER && start + i < ACC; i += 2)
-            if (row + i / 2 % 2 * 8 < args->m && (start + i) / 4 * 8 < columns)
+            if (row + i / 2 % 2 * 8 < args->m)
                 read_pair(rows[i / 2 % 2] + (start + i) / 4 * 8 * D_ELEMENT, c + i);
 #pragma unroll
         for (int i = 0; i < TOGETHER && start + i < ACC; i++)
@@ -71,8 +70,8 @@ DG_DEVICE void add_pairs(float *total, const struct dg_sm90_gemm_args *args, int
     }
 }
 
-// The same for any layout, 32 columns at a time: along C's rows into the buffer as FP32, and from there in the order of the
-// accumulators.
+// The same for any layout and at C's edges, 32 columns at a time: along C's rows into the buffer as FP32, and from there
+// in the order of the accumulators.
 DG_DEVICE void add_any(float *total, const struct dg_sm90_gemm_args *args, u32 buffer, int row0, int column0)
 {
     const int lane = threadIdx.x % 32, row = lane / 4;
@@ -108,7 +107,7 @@ DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 buf
 {
     // The k loops of the widest tile and of math groups in turn have no registers to spare.  sm90_cost.c knows.
     const int has_registers = DG_WARP_N <= 192 && (DG_SFB_BLOCK_N == 128 || DG_WARP_N != 128);
-    if (has_registers && args->c_in_pairs)
+    if (has_registers && args->c_in_pairs && column + DG_WARP_N <= args->n)
         add_pairs(total, args, row, column);
     else
         add_any(total, args, buffer, row, column);
