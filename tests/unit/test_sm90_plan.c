@@ -7,6 +7,7 @@
 #include "../random_problem.h"
 
 #include "backend/sm90/sm90_gemm.h"
+#include "backend/sm90/sm90_grouped.h"
 #include "backend/sm90/sm90_plan.h"
 #include "backend/sm90/sm90_winners.h"
 #include "plan/problem.h"
@@ -27,7 +28,8 @@ static dg_status add_plan(const struct dg_problem *problem, const struct dg_devi
 {
     struct dg_plan plan;
     char grid[32];
-    DG_TRY(dg_plan_make(dg_sm90_plan, problem, device, &plan));
+    DG_TRY(dg_plan_make(problem->groups ? dg_sm90_grouped_plan : dg_sm90_plan, problem, device,
+                        &plan));
     snprintf(grid, sizeof grid, "%d/%d", plan.num_ctas, plan.band);
     if (plan.sm90.split)
         dg_strbuf_add(text, " | %3dx%-3d  /%d %7s", plan.sm90.block_m, plan.sm90.block_n,
@@ -58,7 +60,7 @@ static dg_status add_file(const char *path, struct dg_strbuf *text)
     dg_status status = file ? DG_OK : dg_fail(DG_IO_ERROR, "%s: cannot be read", path);
     while (status == DG_OK && fgets(line, sizeof line, file)) {
         line[strcspn(line, "#\n")] = 0;
-        if (line[strspn(line, " ")])
+        if (line[strspn(line, " ")] && !strstr(line, " rows=")) // the command's word
             status = add_line(line, text);
     }
     if (file)
@@ -68,9 +70,9 @@ static dg_status add_file(const char *path, struct dg_strbuf *text)
 
 static dg_status add_all(struct dg_strbuf *text)
 {
-    static const char *const files[] = {"bench/shapes/deepseek-v3-dense.txt",
-                                        "bench/shapes/deepseek-v3-1d1d.txt",
-                                        "bench/shapes/other-models-dense.txt"};
+    static const char *const files[] = {
+        "bench/shapes/deepseek-v3-dense.txt", "bench/shapes/deepseek-v3-1d1d.txt",
+        "bench/shapes/other-models-dense.txt", "bench/shapes/with-c.txt"};
     dg_strbuf_add(
         text,
         "# tile, cluster or division of k, CTAs / band of the plan for each device; written by "

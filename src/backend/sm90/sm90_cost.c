@@ -92,8 +92,7 @@ static double element_bytes(const struct dg_problem *p)
     return p->d_type == DG_F32 ? 4 : 2;
 }
 
-// Adding to an FP32 D in place is the L2 cache's work.
-static int is_added_in_memory(const struct dg_problem *p)
+int dg_sm90_adds_in_memory(const struct dg_problem *p)
 {
     return p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32;
 }
@@ -103,7 +102,7 @@ static int is_added_in_memory(const struct dg_problem *p)
 double dg_sm90_reading_clocks(const struct dg_sm90_config *c, const struct dg_problem *p,
                               double rows)
 {
-    if (p->c_mode == DG_C_NONE || is_added_in_memory(p))
+    if (p->c_mode == DG_C_NONE || dg_sm90_adds_in_memory(p))
         return 0;
     const int in_pairs =
         c->block_n <= 192 && p->n % c->block_n == 0 && (p->sfb_block_n == 128 || c->block_n != 128);
@@ -114,7 +113,7 @@ double dg_sm90_reading_clocks(const struct dg_sm90_config *c, const struct dg_pr
 // in sm90_store.cuh).
 static double memory_share(const struct dg_sm90_config *c, const struct dg_problem *p)
 {
-    if (!is_added_in_memory(p) || (double)p->m * (double)p->n * 4 <= DG_SM90_D_STAYS_BYTES)
+    if (!dg_sm90_adds_in_memory(p) || (double)p->m * (double)p->n * 4 <= DG_SM90_D_STAYS_BYTES)
         return 0.869;
     return c->block_m * c->block_n <= 8192 ? 0.75 : 0.58;
 }

@@ -22,7 +22,10 @@ struct dg_sm90_grid dg_sm90_grid_of(const struct dg_sm90_config *config,
                                     const struct dg_problem *problem,
                                     const struct dg_device *device);
 
-// Of one tile of so many rows; 0 where there is no C, or the L2 cache adds to it.
+// Is D added to in place by the L2 cache?  Any other C is read by the math warps.
+int dg_sm90_adds_in_memory(const struct dg_problem *problem);
+
+// Clocks for the C of one tile of so many rows, if it is read.
 double dg_sm90_reading_clocks(const struct dg_sm90_config *config, const struct dg_problem *problem,
                               double rows);
 

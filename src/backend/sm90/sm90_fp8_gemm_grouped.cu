@@ -145,8 +145,8 @@ DG_DEVICE void load_sfb(u32 smem, const struct dg_sm90_group_maps *maps, u32 ful
         dg_tma_load_3d(smem, &maps->sfb, full, column & ~3, tile->n0 / 128, index);
 }
 
-// Of a large tile what is added to, half a tile ahead of the math groups; not where the stores of the tile before would
-// wait for it.
+// Asks for the rows of D that a large tile will be added to, half a tile ahead of the math groups; not where the stores of
+// the tile before would wait for it.
 DG_DEVICE void prefetch_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                              const struct dg_sm90_group_maps *maps, const struct tile *tile)
 {
@@ -306,7 +306,7 @@ DG_DEVICE void store_live(float *total, const struct dg_sm90_gemm_args *args, co
                     max(begin - row, 0), is_whole);
 }
 
-// What is added to the warp's rows.
+// Asks for what is added to the warp's rows.
 DG_DEVICE void prefetch_live(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, int warp,
                              const struct tile *tile)
 {

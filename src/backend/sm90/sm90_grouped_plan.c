@@ -78,18 +78,12 @@ static struct usual usual_sizes(const struct dg_problem *p)
 
 // ---- cost ----
 
-// The tiles' rows of D are added to in memory by the L2 cache.
-static int is_added(const struct dg_problem *p)
-{
-    return p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32;
-}
-
 // What D takes after the k-blocks, as the next tile's begin meanwhile.  Adding wide tiles takes more than its share.
 static double store_clocks(const struct dg_sm90_config *c, const struct dg_problem *p, int64_t rows,
                            double halves)
 {
     const double kb = (double)rows * c->block_n * (p->d_type == DG_F32 ? 4 : 2) / 1024;
-    if (is_added(p))
+    if (dg_sm90_adds_in_memory(p))
         return fmax(450, 110 * (kb - 26));
     return 1160 + 39 * kb + 550 * (halves - 1) + dg_sm90_reading_clocks(c, p, (double)rows);
 }
@@ -128,8 +122,8 @@ static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
     const double bytes = (double)u.groups * ((double)(u.rows + p->n) * (double)u.k +
                                              (double)u.rows * (double)p->n * element);
     const double busy = clocks / ghz / 1e3, moving = bytes / device->memory_gbs / 1e3;
-    return is_added(p) ? pow(pow(busy, 4) + pow(moving / 0.7, 4), 0.25)
-                       : fmax(busy, moving / 0.9 + 2);
+    return dg_sm90_adds_in_memory(p) ? pow(pow(busy, 4) + pow(moving / 0.7, 4), 0.25)
+                                     : fmax(busy, moving / 0.9 + 2);
 }
 
 // The band, in tiles, that makes the tiles in flight read the fewest rows of A and B; lower groups have lower ones.

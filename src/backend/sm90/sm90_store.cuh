@@ -103,9 +103,10 @@ DG_DEVICE void add_any(float *total, const struct dg_sm90_gemm_args *args, u32 b
     }
 }
 
+// By pairs where C, the tile's place and the k loop's registers let it.
 DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 buffer, int row, int column)
 {
-    // The k loops of the widest tile and of math groups in turn have no registers to spare.  sm90_cost.c knows.
+    // Those of the widest tile and of math groups in turn have none to spare; so dg_sm90_reading_clocks has it.
     const int has_registers = DG_WARP_N <= 192 && (DG_SFB_BLOCK_N == 128 || DG_WARP_N != 128);
     if (has_registers && args->c_in_pairs && column + DG_WARP_N <= args->n)
         add_pairs(total, args, row, column);
