@@ -31,6 +31,7 @@ static struct {
     void (*body)(void);
     int running, waiting; // waiting: in __syncthreads
     int meetings;         // that have come about
+    int runs;             // of lanes_run, this one included
     i64 progress;         // counts what others may wait for
     void (*round)(int);   // what else happens after each round, if not NULL; 1: after the last one
     bool is_parted;       // somebody waited at a barrier, and a lane of his warp for him
@@ -58,6 +59,7 @@ static inline bool lanes_run(int count, void (*body)(void))
     bool is_right = true;
     i64 before = -1;
     lanes.body = body;
+    lanes.runs++;
     lanes.running = count;
     lanes.waiting = lanes.meetings = 0;
     lanes.is_parted = false;
@@ -159,13 +161,13 @@ static inline u32 __ballot_sync(u32 mask, int is_true)
     return bits;
 }
 
-static inline int __reduce_min_sync(u32 mask, int value)
+static inline i64 __reduce_min_sync(u32 mask, i64 value) // of int, and of u32
 {
     const i64 *all = lanes_exchange(value);
     i64 least = all[0];
     for (int i = 1; i < 32; i++)
         least = min(least, all[i]);
-    return (int)least;
+    return least;
 }
 
 static inline int __reduce_max_sync(u32 mask, int value)

@@ -2,7 +2,6 @@
 // lanes_async.h - what kernels with math groups need beside lanes_kernels.h: barriers in shared memory, copies by TMA and
 // in bulk, products of E4M3.  Each does its work as late as a GPU might: a copy to shared memory some rounds
 // later, one from there when somebody waits for it (or never, if nobody does), a product when its group is waited for.
-// Copies of single words (cp.async) are complete at once.
 //
 // Needs LANES_ROW_BYTES (of an operand of a product) and LANES_COLUMNS (of a product).
 #ifndef DG_TESTS_LANES_ASYNC_H
@@ -270,23 +269,10 @@ static inline int dg_overhang(int first, int rows, int all, int most)
     return (int)max(0, min(min(first + rows - all, first), most)) & ~7;
 }
 
-static inline void dg_cp_async_4(u32 smem, const void *global, int valid)
-{
-    memset(lanes_shared + smem, 0, 4);
-    if (valid)
-        memcpy(lanes_shared + smem, global, 4);
-}
-
-static inline void dg_cp_async_commit_group(void)
-{
-}
-
-static inline void dg_cp_async_wait_group(int pending)
-{
-}
-
+// The arrival that a thread's copies make once they are complete.
 static inline void dg_cp_async_mbarrier_arrive(u32 barrier)
 {
+    lanes_land(0);
     lanes_complete(barrier, 1, 0);
 }
 

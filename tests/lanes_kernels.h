@@ -118,6 +118,59 @@ static inline void __syncwarp(void)
     lanes_exchange(0);
 }
 
+// ---- copies of single words (cp.async), made when their thread waits for them ----------------------
+
+enum { LANES_WORDS = 128 }; // that a thread may have on their way
+
+static struct {
+    struct {
+        u32 smem;
+        const void *global; // NULL: zeros
+        int group;
+    } words[LANES_WORDS];
+    int count, groups, run;
+} lanes_words[LANES_MOST];
+
+// All but those of the `pending` newest groups.
+static inline void lanes_land(int pending)
+{
+    const int thread = (int)threadIdx.x;
+    int kept = 0;
+    for (int i = 0; i < lanes_words[thread].count; i++) {
+        if (lanes_words[thread].words[i].group >= lanes_words[thread].groups - pending && pending)
+            lanes_words[thread].words[kept++] = lanes_words[thread].words[i];
+        else if (lanes_words[thread].words[i].global)
+            memcpy(lanes_shared + lanes_words[thread].words[i].smem,
+                   lanes_words[thread].words[i].global, 4);
+        else
+            memset(lanes_shared + lanes_words[thread].words[i].smem, 0, 4);
+    }
+    lanes_words[thread].count = kept;
+}
+
+__attribute__((unused)) static void dg_cp_async_4(u32 smem, const void *global, int valid)
+{
+    const int thread = (int)threadIdx.x;
+    if (lanes_words[thread].run != lanes.runs) // what the last CTA never waited for
+        lanes_words[thread].count = 0, lanes_words[thread].run = lanes.runs;
+    if (lanes_words[thread].count == LANES_WORDS)
+        abort();
+    memset(lanes_shared + smem, 0xff, 4);
+    lanes_words[thread].words[lanes_words[thread].count].smem = smem;
+    lanes_words[thread].words[lanes_words[thread].count].global = valid ? global : NULL;
+    lanes_words[thread].words[lanes_words[thread].count++].group = lanes_words[thread].groups;
+}
+
+static inline void dg_cp_async_commit_group(void)
+{
+    lanes_words[threadIdx.x].groups++;
+}
+
+static inline void dg_cp_async_wait_group(int pending)
+{
+    lanes_land(pending);
+}
+
 static inline u32 __byte_perm(u32 low, u32 high, u32 selector)
 {
     const u64 bytes = (u64)high << 32 | low;

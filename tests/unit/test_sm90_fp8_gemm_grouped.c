@@ -67,6 +67,7 @@ static void draw_ends(void)
 {
     int end = 0;
     groups.alignment = 1 << draw(0, 7);
+    groups.per_alignment = dg_sm90_divide_by(groups.alignment);
     for (int i = 0; i < groups.groups; i++) {
         const int begin = (end + groups.alignment - 1) / groups.alignment * groups.alignment;
         end = begin + (draw(0, 3) ? draw(0, 140) : 0);
@@ -181,6 +182,7 @@ static void draw_problem(uint64_t seed)
     groups.kind = (int)(seed % 3);
     groups.groups = draw(1, MOST_GROUPS);
     groups.alignment = 1;
+    groups.per_alignment = dg_sm90_divide_by(1);
     groups.layout = layout;
     k = draw(1, MOST_K);
     draws[groups.kind]();

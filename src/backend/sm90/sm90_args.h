@@ -54,6 +54,7 @@ struct dg_sm90_group_args {
     long long c_group, d_group;     // elements
     int kind;                       // DG_SM90_BY_...
     int groups, alignment;
+    struct dg_sm90_divisor per_alignment;
     int own_a, own_b, own_d; // 1: the map of this matrix has one for each group
     int idle;                // DG_SM90_IDLE_...
     int rows_of_map_d;       // rows of maps.d from one group to the next

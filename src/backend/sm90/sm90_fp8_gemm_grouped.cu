@@ -4,9 +4,8 @@
 // in a layout.
 //
 // Who follows the schedule (sm90_schedule.cuh) may take longer for it than what is in the ring lasts.  So a warp of
-// its own, the walker, does and tells the loader, up to TILE_SLOTS tiles ahead, which then is one lane whose warp has no
-// other.  Where scales need all other warps of the loader's group, there is no walker: the loader warp and they walk for
-// themselves.
+// its own, the walker, does, and tells the loader, which is one lane whose warp has no other, and the scale warps where
+// there are any, up to TILE_SLOTS tiles ahead.
 //
 // The math groups do not walk: the loader writes into a tile's first slot what they have to know of it.
 //
@@ -19,6 +18,7 @@
 // Rows of a tile that are not its group's cost little: pieces of 64 rows without any are neither loaded nor
 // multiplied, and of others' rows none is written: 16 rows of which only some are the group's leave a warp by
 // ordinary stores, not by TMA.
+#define DG_SCALE_WARPS 2 // beside the loader and the walker
 #include "sm90_multiply.cuh"
 #include "sm90_schedule.cuh"
 static_assert(CLUSTER == 1, "the CTAs of a cluster would have to find the same tiles");
@@ -26,13 +26,13 @@ static_assert(CLUSTER == 1, "the CTAs of a cluster would have to find the same t
 enum {
     ROW_PIECES = DG_BLOCK_M / 64,
     ROW_PIECE_BYTES = 64 * BLOCK_K,
-    HAS_WALKER = DG_SCALES_TMA,
     NOTE_BYTES = 32, // a struct tile
     TILE_SLOTS = 2,
     NOTES_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     TILES_AT = NOTES_AT + DG_NUM_STAGES * NOTE_BYTES,
     TILE_FULL_AT = TILES_AT + TILE_SLOTS * NOTE_BYTES,
     TILE_EMPTY_AT = TILE_FULL_AT + TILE_SLOTS * 8,
+    TILE_TAKERS = 1 + (DG_SCALES_TMA ? 0 : ALL_LANES_RELEASE ? SCALE_THREADS : DG_SCALE_WARPS),
     // Who follows the schedule needs more registers than DG_LOAD_REGISTERS; the math groups do with fewer.
     LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : 56,
     MATH_REGISTERS = DG_MATH_GROUPS == 1 ? DG_MATH_REGISTERS : 224,
@@ -79,7 +79,7 @@ DG_DEVICE void make_tile_slots(u32 smem)
 {
     for (int i = 0; i < TILE_SLOTS; i++) {
         dg_mbarrier_init(smem + TILE_FULL_AT + i * 8, 1);
-        dg_mbarrier_init(smem + TILE_EMPTY_AT + i * 8, 1);
+        dg_mbarrier_init(smem + TILE_EMPTY_AT + i * 8, TILE_TAKERS);
     }
 }
 
@@ -94,7 +94,7 @@ DG_DEVICE void run_walker(const struct dg_sm90_gemm_args *args, const struct dg_
     struct slot slot = {0, 0};
     struct walk walk;
     struct tile tile;
-    start_walk(&walk);
+    start_walk(args, groups, &walk);
     do {
         find_tile(args, groups, &walk, &tile);
         dg_mbarrier_wait(smem + TILE_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
@@ -107,8 +107,8 @@ DG_DEVICE void run_walker(const struct dg_sm90_gemm_args *args, const struct dg_
     } while (tile.num_blocks >= 0);
 }
 
-// The next tile from the walker.
-DG_DEVICE void take_tile(u32 smem, struct slot *slot, struct tile *tile)
+// The next tile from the walker, for the loader's lane or a scale warp.
+DG_DEVICE void take_tile(u32 smem, struct slot *slot, struct tile *tile, int is_warp)
 {
     const u32 at = smem + TILES_AT + slot->index * NOTE_BYTES;
     dg_mbarrier_wait(smem + TILE_FULL_AT + slot->index * 8, slot->parity);
@@ -120,7 +120,10 @@ DG_DEVICE void take_tile(u32 smem, struct slot *slot, struct tile *tile)
     tile->skip = dg_ld_shared(at + 20);
     tile->first_block = dg_ld_shared(at + 24);
     tile->place = dg_ld_shared(at + 28);
-    dg_mbarrier_arrive(smem + TILE_EMPTY_AT + slot->index * 8);
+    if (is_warp)
+        __syncwarp();
+    if (!is_warp || threadIdx.x % 32 == 0 || ALL_LANES_RELEASE)
+        dg_mbarrier_arrive(smem + TILE_EMPTY_AT + slot->index * 8);
     next_tile_slot(slot);
 }
 
@@ -173,26 +176,21 @@ DG_DEVICE void load_block(const struct dg_sm90_group_args *groups, const struct 
     }
 }
 
-// The lanes that there are wait together (dg_mbarrier_wait), and one acts.
 DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                          const struct dg_sm90_group_maps *maps, const struct dg_sm90_value_maps *values, u32 smem,
                          const struct tile *tile, struct slot *slot)
 {
-    const int acts = HAS_WALKER || threadIdx.x % 32 == 0, is_empty = tile->num_blocks <= 0;
+    const int is_empty = tile->num_blocks <= 0;
     for (int block = 0; block < max(tile->num_blocks, 1); block++, next_slot(slot)) {
         dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
-        if (acts) {
-            if (block == 0)
-                write_tile(smem + NOTES_AT + slot->index * NOTE_BYTES, tile);
-            if (is_empty)
-                dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
-            else
-                load_block(groups, maps, values, smem, tile, block, slot->index);
-            if (!is_empty && block == tile->num_blocks / 2)
-                prefetch_tile(args, groups, maps, tile);
-        }
-        if (!HAS_WALKER)
-            __syncwarp();
+        if (block == 0)
+            write_tile(smem + NOTES_AT + slot->index * NOTE_BYTES, tile);
+        if (is_empty)
+            dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
+        else
+            load_block(groups, maps, values, smem, tile, block, slot->index);
+        if (!is_empty && block == tile->num_blocks / 2)
+            prefetch_tile(args, groups, maps, tile);
     }
 }
 
@@ -201,14 +199,9 @@ DG_DEVICE void run_loader(const struct dg_sm90_gemm_args *args, const struct dg_
 {
     const struct dg_sm90_value_maps *values = &maps->values;
     struct slot slot = {0, 0}, tile_slot = {0, 0};
-    struct walk walk;
     struct tile tile;
-    start_walk(&walk);
     do {
-        if (HAS_WALKER)
-            take_tile(smem, &tile_slot, &tile);
-        else
-            find_tile(args, groups, &walk, &tile);
+        take_tile(smem, &tile_slot, &tile, 0);
         if (groups->kind == DG_SM90_ALONG_K && tile.num_blocks > 0 && values != &groups->list[tile.place].values) {
             values = &groups->list[tile.place].values;
             dg_fence_proxy_tensormap(&values->a);
@@ -255,12 +248,10 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, const struct dg
 
 DG_DEVICE void run_scales(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, u32 smem)
 {
-    struct slot slot = {0, 0};
-    struct walk walk;
+    struct slot slot = {0, 0}, tile_slot = {0, 0};
     struct tile tile;
-    start_walk(&walk);
     do {
-        find_tile(args, groups, &walk, &tile);
+        take_tile(smem, &tile_slot, &tile, 1);
         load_scales(args, groups, smem, &tile, &slot);
     } while (tile.num_blocks >= 0);
 }
@@ -381,13 +372,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     dg_griddepcontrol_wait();
     if (warp >= 4 * DG_MATH_GROUPS) {
         DG_SETMAXNREG_DEC((int)LOAD_REGISTERS);
-        if (warp == 4 * DG_MATH_GROUPS && (!HAS_WALKER || threadIdx.x % 32 == 0)) {
+        if (threadIdx.x == 128 * DG_MATH_GROUPS) {
             run_loader(&args, &groups, &maps, smem);
             dg_griddepcontrol_launch_dependents();
-        } else if (!HAS_WALKER) {
-            run_scales(&args, &groups, smem);
         } else if (warp == 4 * DG_MATH_GROUPS + 1) {
             run_walker(&args, &groups, smem);
+        } else if (warp > 4 * DG_MATH_GROUPS && !DG_SCALES_TMA) {
+            run_scales(&args, &groups, smem);
         } else if (warp == 4 * DG_MATH_GROUPS + 2 && groups.idle == DG_SM90_IDLE_CLEARED) {
             clear_rows(&args, &groups, D_ELEMENT);
         }

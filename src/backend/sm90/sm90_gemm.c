@@ -61,7 +61,7 @@ static struct dg_tensor_map_desc describe_map(const void *data, CUtensorMapDataT
     desc.rank = 2;
     desc.type = type;
     desc.swizzle = swizzle;
-    desc.l2_promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+    desc.l2_promotion = dg_cuda_tensor_map_promotion(&desc);
     return desc;
 }
 

@@ -127,7 +127,7 @@ static dg_status make_map(const struct call *call, const struct stack *stack, ui
     desc.rank = rank;
     desc.type = stack->type;
     desc.swizzle = swizzle;
-    desc.l2_promotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+    desc.l2_promotion = dg_cuda_tensor_map_promotion(&desc);
     return dg_cuda_tensor_map_encode(call->state->context.cuda, stack->name, &desc,
                                      (CUtensorMap *)map);
 }
@@ -311,6 +311,7 @@ static void fill_groups(const struct call *call, const struct stack *d, int clea
         .kind = kind,
         .groups = (int)p->groups,
         .alignment = p->alignment,
+        .per_alignment = dg_sm90_divide_by(p->alignment),
         .own_a = groups_of_a(call) > 1,
         .own_b = groups_of_b(call) > 1,
         .own_d = groups_of_d(call) > 1,

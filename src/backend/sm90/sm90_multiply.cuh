@@ -11,7 +11,9 @@
 #define DG_SM90_MULTIPLY_CUH
 
 #define DG_WARP_N DG_BLOCK_N // columns of a math warp
+#ifndef DG_SCALE_WARPS
 #define DG_SCALE_WARPS 3
+#endif
 #include "sm90_scales.cuh"
 #include "sm90_store.cuh"
 

@@ -38,21 +38,22 @@ struct tile {
     int place;                   // ALONG_K: in the list of groups
 };
 
+// BY_INDEX: entries that a lane reads at a time, and a warp.
+enum { LANE_ROWS = 8, WINDOW = 32 * LANE_ROWS };
+
 struct walk {
     int units, is_idle;     // of the section; idle: rows of no group, or a group without k
     int place;              // of this CTA in its round
     int next, next_idle;    // this CTA's next unit of each sort, counted from where the section begins
-    int group, first, rows; // group -1: rows of no group
+    int group, first, rows; // group -1: rows of no group; BY_INDEX: any other is in the layout
     int until;              // BY_ENDS: where the groups before the last 32 that were read end
+    // BY_INDEX
+    int edge, edge_is_idle; // where the next section begins
+    int window;             // first row of those that the bits are of
+    u32 firsts, idles;
+    int last;               // the group of the last of them
+    int ahead[LANE_ROWS];   // entries of the window behind
 };
-
-DG_DEVICE void start_walk(struct walk *walk)
-{
-    walk->units = walk->is_idle = walk->first = walk->rows = walk->until = 0;
-    walk->next = walk->place = blockIdx.x;
-    walk->next_idle = gridDim.x - 1 - blockIdx.x;
-    walk->group = -1;
-}
 
 // So that the next reads of `count` integers at `at` find them in the L1 cache.
 DG_DEVICE void touch(const int *at, int count)
@@ -64,40 +65,92 @@ DG_DEVICE void touch(const int *at, int count)
 
 // ---- an entry for each row ----
 
-enum { GLANCE = 128 }; // rows that a warp reads at a time
-
 // Rows of the layout that count.
 DG_DEVICE int rows_in_use(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups)
 {
     return groups->num_rows ? (int)min(max(*groups->num_rows, 0), args->m) : args->m;
 }
 
-DG_DEVICE int group_of_row(const struct dg_sm90_group_args *groups, int row)
+DG_DEVICE int group_or_none(const struct dg_sm90_group_args *groups, int group)
 {
-    const int group = groups->layout[row];
     return (u32)group < (u32)groups->groups ? group : -1;
+}
+
+// While tiles are loaded and multiplied, any read takes a walker hundreds of clocks, and one of the layout a thousand.
+// So it reads a window of rows ahead, and keeps two bits for each row of the window that it is in:
+//
+//     rows        5 5 5 5 5 5 7 7 7 - - - - - - - 2 2 2 2 2 2 2 2       -: of no group
+//     is_first    x . . . . . x . . x . . . . . . x . . . . . . .       a section begins
+//     is_idle     . . . . . . . . . x x x x x x x . . . . . . . .
+//     lane        0               1               2                     each has LANE_ROWS, side by side
+DG_DEVICE void read_ahead(const struct dg_sm90_group_args *groups, struct walk *walk, int window, int limit)
+{
+    const int first = window + threadIdx.x % 32 * LANE_ROWS;
+    const int *at = groups->layout + first;
+    if ((u64)groups->layout % 16 == 0 && first <= limit - LANE_ROWS) {
+#pragma unroll
+        for (int i = 0; i < LANE_ROWS; i += 4) {
+            const uint4 four = *(const uint4 *)(at + i);
+            walk->ahead[i] = (int)four.x;
+            walk->ahead[i + 1] = (int)four.y;
+            walk->ahead[i + 2] = (int)four.z;
+            walk->ahead[i + 3] = (int)four.w;
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < LANE_ROWS; i++)
+            walk->ahead[i] = first < limit - i ? at[i] : -1;
+    }
+}
+
+// Makes the bits of the window that was read ahead, and reads the next.
+DG_DEVICE void next_window(const struct dg_sm90_group_args *groups, struct walk *walk, int limit)
+{
+    int before = group_or_none(groups, walk->ahead[LANE_ROWS - 1]);
+    const int others = __shfl_up_sync(~0u, before, 1), last = __shfl_sync(~0u, before, 31);
+    before = threadIdx.x % 32 ? others : walk->last;
+    walk->last = last;
+    walk->firsts = walk->idles = 0;
+#pragma unroll
+    for (int i = 0; i < LANE_ROWS; i++) {
+        const int group = group_or_none(groups, walk->ahead[i]);
+        walk->firsts |= (u32)(group != before) << i;
+        walk->idles |= (u32)(group < 0) << i;
+        before = group;
+    }
+    walk->window += WINDOW;
+    read_ahead(groups, walk, walk->window + WINDOW, limit);
+}
+
+// Where the next section behind `row` begins, or `limit`.
+DG_DEVICE void find_edge(const struct dg_sm90_group_args *groups, struct walk *walk, int row, int limit)
+{
+    u32 found; // twice the row, and whether it is idle
+    for (;; next_window(groups, walk, limit)) {
+        const int base = walk->window + threadIdx.x % 32 * LANE_ROWS, over = max(row + 1 - base, 0);
+        const u32 left = over < LANE_ROWS ? walk->firsts & ~0u << over : 0;
+        const int i = __ffs(left) - 1;
+        found = __reduce_min_sync(~0u, left ? (u32)(base + i) * 2 + (walk->idles >> i & 1) : ~0u);
+        if (found != ~0u || walk->window + WINDOW >= limit)
+            break;
+    }
+    walk->edge = (int)min(found / 2, (u32)limit);
+    walk->edge_is_idle = found & 1;
 }
 
 // The next section: rows of the same group up to `limit`, but no more than a band.
 DG_DEVICE int next_run(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk,
                        int limit)
 {
-    const int lane = threadIdx.x % 32, first = walk->first + walk->rows;
+    const int first = walk->first + walk->rows;
     if (first >= limit)
         return 0;
-    const int most = min(limit - first, args->band * DG_BLOCK_M - first % 4);
-    walk->first = first;
-    walk->group = group_of_row(groups, first);
-    for (int row = lane, done = 0; !done; row += GLANCE) {
-        int other = most; // the first row of this lane that is another group's
-#pragma unroll
-        for (int i = GLANCE / 32 - 1; i >= 0; i--)
-            if (row + i * 32 < most && group_of_row(groups, first + row + i * 32) != walk->group)
-                other = row + i * 32;
-        walk->rows = __reduce_min_sync(~0u, other);
-        done = walk->rows < most || row - lane + GLANCE >= most;
+    if (first == walk->edge) {
+        walk->group = -walk->edge_is_idle;
+        find_edge(groups, walk, first, limit);
     }
-    touch(groups->layout + first + walk->rows, limit - first - walk->rows);
+    walk->first = first;
+    walk->rows = (int)min(walk->edge - first, args->band * DG_BLOCK_M - first % 4);
     return 1;
 }
 
@@ -107,8 +160,8 @@ DG_DEVICE void clear_rows(const struct dg_sm90_gemm_args *args, const struct dg_
 {
     const int lane = threadIdx.x % 32, limit = rows_in_use(args, groups), chunks = args->n * element / 16;
     for (int first = blockIdx.x * 32; first < limit; first += gridDim.x * 32) {
-        const int row = first + lane;
-        for (u32 todo = __ballot_sync(~0u, row < limit && group_of_row(groups, row) < 0); todo; todo &= todo - 1) {
+        const int row = first + lane, is_idle = row < limit && group_or_none(groups, groups->layout[row]) < 0;
+        for (u32 todo = __ballot_sync(~0u, is_idle); todo; todo &= todo - 1) {
             uint4 *at = (uint4 *)((char *)args->d + (first + __ffs(todo) - 1) * args->d_row_stride * element);
             for (int i = lane; i < chunks; i += 32)
                 at[i] = make_uint4(0, 0, 0, 0);
@@ -120,7 +173,7 @@ DG_DEVICE void clear_rows(const struct dg_sm90_gemm_args *args, const struct dg_
 
 // BY_ENDS: from the ends of 32 groups, one in each lane, to the first row and the rows of this lane's.  Returns
 // where all of them end.
-DG_DEVICE int rows_between_ends(int end, int until, int alignment, int *first, int *rows)
+DG_DEVICE int rows_between_ends(const struct dg_sm90_group_args *groups, int end, int until, int *first, int *rows)
 {
     const int lane = threadIdx.x % 32;
     int last = max(end, until); // the largest up to this lane
@@ -129,9 +182,9 @@ DG_DEVICE int rows_between_ends(int end, int until, int alignment, int *first, i
         const int other = __shfl_up_sync(~0u, last, step);
         last = lane >= step ? max(last, other) : last;
     }
-    const int before = __shfl_up_sync(~0u, last, 1);
-    const i64 aligned = ((i64)(lane ? before : until) + alignment - 1) / alignment * alignment;
-    *first = (int)min(aligned, (i64)0x7fffffff);
+    const int others = __shfl_up_sync(~0u, last, 1), before = lane ? others : until;
+    const int over = before - dg_divide(before, groups->per_alignment) * groups->alignment;
+    *first = before + min(over ? groups->alignment - over : 0, 0x7fffffff - before);
     *rows = end - *first;
     return __shfl_sync(~0u, last, 31);
 }
@@ -147,7 +200,7 @@ DG_DEVICE int next_group(const struct dg_sm90_group_args *groups, struct walk *w
         if (window % 1024 == 0 && walk->group < 0)
             touch(groups->layout + window, groups->groups - window);
         if (groups->kind == DG_SM90_BY_ENDS)
-            until = rows_between_ends(rows, walk->until, groups->alignment, &first, &rows);
+            until = rows_between_ends(groups, rows, walk->until, &first, &rows);
         const u32 found = __ballot_sync(~0u, rows > 0 && group > walk->group);
         if (found) {
             const int owner = __ffs(found) - 1;
@@ -162,6 +215,22 @@ DG_DEVICE int next_group(const struct dg_sm90_group_args *groups, struct walk *w
 }
 
 // ---- tiles ----
+
+DG_DEVICE void start_walk(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                          struct walk *walk)
+{
+    walk->units = walk->is_idle = walk->first = walk->rows = walk->until = 0;
+    walk->next = walk->place = blockIdx.x;
+    walk->next_idle = gridDim.x - 1 - blockIdx.x;
+    walk->group = -1;
+    if (groups->kind == DG_SM90_BY_INDEX) {
+        walk->window = -WINDOW;
+        walk->last = -2; // nobody's, so row 0 begins a section
+        walk->firsts = walk->idles = 0;
+        read_ahead(groups, walk, 0, rows_in_use(args, groups));
+        find_edge(groups, walk, -1, rows_in_use(args, groups));
+    }
+}
 
 DG_DEVICE int tiles_of(const struct walk *walk)
 {
@@ -226,6 +295,8 @@ DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
     tile->rows = min(walk->first % 4 + walk->rows - m, DG_BLOCK_M);
     tile->n0 = column * DG_BLOCK_N;
     tile->group = tile->place = walk->group;
+    if (groups->kind == DG_SM90_BY_INDEX && walk->group >= 0)
+        tile->group = group_or_none(groups, groups->layout[walk->first]);
     tile->num_blocks = walk->group < 0 ? 0 : args->num_k_blocks;
     tile->first_block = 0;
     if (groups->kind == DG_SM90_ALONG_K) {
