@@ -240,9 +240,9 @@ static inline void dg_bulk_wait_group_read(int pending)
     lanes_finish_some((int)threadIdx.x, lanes_copies.groups[threadIdx.x] - pending);
 }
 
-static inline void dg_bulk_wait_group_written(void)
+static inline void dg_bulk_wait_group_written(int pending)
 {
-    dg_bulk_wait_group_read(0);
+    dg_bulk_wait_group_read(pending);
 }
 
 static inline void lanes_load(u32 smem, const struct dg_tensor_map *map, u32 barrier, const int *at)
@@ -493,11 +493,6 @@ typedef struct {
 typedef struct {
     u32 x, y, z, w;
 } uint4;
-
-static inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w)
-{
-    return (uint4){x, y, z, w};
-}
 
 static inline float4 make_float4(float x, float y, float z, float w)
 {

@@ -13,16 +13,9 @@
 
 #define DG_BLOCK_M 128
 #define DG_BLOCK_N 64
-#include "../lanes_kernels.h"
-
-typedef struct {
-    u32 x, y, z, w;
-} uint4;
-
-static uint4 make_uint4(u32 x, u32 y, u32 z, u32 w)
-{
-    return (uint4){x, y, z, w};
-}
+#define LANES_ROW_BYTES 128
+#define LANES_COLUMNS DG_BLOCK_N
+#include "../lanes_async.h"
 
 #include "backend/sm90/sm90_schedule.cuh"
 
@@ -166,7 +159,8 @@ enum { ELEMENT = 2 };
 
 static void clear_as_lane(void)
 {
-    clear_rows(&args, &groups, ELEMENT);
+    DG_DYNAMIC_SHARED(shared);
+    clear_rows(&args, &groups, dg_smem_address(shared), ELEMENT);
 }
 
 // Bytes of D that are wrong after all CTAs have cleared: rows of no group that count are zeros, all else is as it was.

@@ -97,16 +97,16 @@ int dg_sm90_adds_in_memory(const struct dg_problem *p)
     return p->c_mode == DG_C_IN_PLACE && p->d_type == DG_F32;
 }
 
-// Clocks in which the math warps read the C of a tile: in pairs, or in pieces (add_c in sm90_store.cuh), as in tiles that
-// reach beyond n, for which the others of their wave wait.
+// In pairs, or in pieces (add_c in sm90_store.cuh), as in tiles that reach beyond n.
 double dg_sm90_reading_clocks(const struct dg_sm90_config *c, const struct dg_problem *p,
-                              double rows)
+                              double rows, double edges)
 {
     if (p->c_mode == DG_C_NONE || dg_sm90_adds_in_memory(p))
         return 0;
-    const int in_pairs =
-        c->block_n <= 192 && p->n % c->block_n == 0 && (p->sfb_block_n == 128 || c->block_n != 128);
-    return rows * c->block_n * element_bytes(p) / (in_pairs ? 12 : 3.4);
+    const int has_pairs = c->block_n <= 192 && (p->sfb_block_n == 128 || c->block_n != 128);
+    const double in_pieces = !has_pairs ? 1 : p->n % c->block_n ? edges : 0;
+    const double bytes = rows * c->block_n * element_bytes(p);
+    return in_pieces * bytes / 3.4 + (1 - in_pieces) * bytes / 12;
 }
 
 // Of the memory's rate.  What is added to is read and written in turns; most tiles do not ask for it ahead (prefetches_c
@@ -158,7 +158,7 @@ static double tiled_us(const struct dg_sm90_config *c, const struct dg_problem *
     const double pairs = c->cluster_m * c->cluster_n > 1 ? 1.096 : 1;
     const double block = pairs * fmax(tensor, fmax(chain, load_clocks(c, r, &grid, device)));
     const double tile = r->tile_start + grid.tile_rows * c->block_n * element_bytes(p) / 32 +
-                        dg_sm90_reading_clocks(c, p, grid.tile_rows);
+                        dg_sm90_reading_clocks(c, p, grid.tile_rows, 1);
     const double us = r->start_us + (double)grid.waves * (blocks * block + tile) / r->ghz / 1e3;
     return both(us, memory_us(c, p, device));
 }

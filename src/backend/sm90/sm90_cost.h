@@ -25,9 +25,10 @@ struct dg_sm90_grid dg_sm90_grid_of(const struct dg_sm90_config *config,
 // Is D added to in place by the L2 cache?  Any other C is read by the math warps.
 int dg_sm90_adds_in_memory(const struct dg_problem *problem);
 
-// Clocks for the C of one tile of so many rows, if it is read.
+// Clocks in which the math warps read the C of one tile of so many rows, if they do.  `edges`: how large a share of the
+// tiles takes as long as those that reach beyond n; 1 where all of a wave wait for these.
 double dg_sm90_reading_clocks(const struct dg_sm90_config *config, const struct dg_problem *problem,
-                              double rows);
+                              double rows, double edges);
 
 // Microseconds from one launch to the next.
 double dg_sm90_cost(const struct dg_sm90_config *config, const struct dg_problem *problem,

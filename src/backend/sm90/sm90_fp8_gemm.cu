@@ -257,7 +257,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
             else
                 multiply_at(smem, &slot, warp / 4, tile.n0, tile.over_m, tile.over_n, HALVES, num_blocks, total);
             if (is_rest(&args, &work)) // behind what was added of this unit before: the same bits each time
-                dg_bulk_wait_group_written();
+                dg_bulk_wait_group_written(0);
 #pragma unroll
             for (int half = 0; half < HALVES; half++) {
                 const int row = piece_row(warp / 4, half) + warp % 4 * 16;

@@ -32,6 +32,7 @@ enum {
     TILES_AT = NOTES_AT + DG_NUM_STAGES * NOTE_BYTES,
     TILE_FULL_AT = TILES_AT + TILE_SLOTS * NOTE_BYTES,
     TILE_EMPTY_AT = TILE_FULL_AT + TILE_SLOTS * 8,
+    ZEROS_AT = TILE_EMPTY_AT + TILE_SLOTS * 8,
     TILE_TAKERS = 1 + (DG_SCALES_TMA ? 0 : ALL_LANES_RELEASE ? SCALE_THREADS : DG_SCALE_WARPS),
     // Who follows the schedule needs more registers than DG_LOAD_REGISTERS; the math groups do with fewer.
     LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : 56,
@@ -380,7 +381,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         } else if (warp > 4 * DG_MATH_GROUPS && !DG_SCALES_TMA) {
             run_scales(&args, &groups, smem);
         } else if (warp == 4 * DG_MATH_GROUPS + 2 && groups.idle == DG_SM90_IDLE_CLEARED) {
-            clear_rows(&args, &groups, D_ELEMENT);
+            clear_rows(&args, &groups, smem + ZEROS_AT, D_ELEMENT);
         }
     } else {
         DG_SETMAXNREG_INC((int)MATH_REGISTERS);

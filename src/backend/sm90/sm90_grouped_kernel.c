@@ -5,13 +5,14 @@
 
 #include <stdio.h>
 
-// Of each slot, and of two between the walker and the loader: as in sm90_fp8_gemm_grouped.cu.
-enum { NOTE_BYTES = 32, TILE_SLOT_BYTES = 2 * (NOTE_BYTES + 16) };
+// Of each slot, of two between the walker and the loader, and of what rows are cleared with: as in
+// sm90_fp8_gemm_grouped.cu and sm90_schedule.cuh.
+enum { NOTE_BYTES = 32, TILE_SLOT_BYTES = 2 * (NOTE_BYTES + 16), ZERO_BYTES = 2048 };
 
 int32_t dg_sm90_grouped_smem_bytes(const struct dg_sm90_grouped_kernel *kernel)
 {
     return dg_sm90_smem_bytes(&kernel->tile) + kernel->tile.config.num_stages * NOTE_BYTES +
-           TILE_SLOT_BYTES;
+           TILE_SLOT_BYTES + ZERO_BYTES;
 }
 
 dg_status dg_sm90_grouped_describe(void *user, struct dg_jit_request *request)

@@ -78,14 +78,17 @@ static struct usual usual_sizes(const struct dg_problem *p)
 
 // ---- cost ----
 
-// What D takes after the k-blocks, as the next tile's begin meanwhile.  Adding wide tiles takes more than its share.
+// What D takes after the k-blocks, as the next tile's begin meanwhile.  Adding wide tiles takes more than its share; the C of
+// small ones, read as soon as it was asked for, half of it.
 static double store_clocks(const struct dg_sm90_config *c, const struct dg_problem *p, int64_t rows,
                            double halves)
 {
     const double kb = (double)rows * c->block_n * (p->d_type == DG_F32 ? 4 : 2) / 1024;
     if (dg_sm90_adds_in_memory(p))
         return fmax(450, 110 * (kb - 26));
-    return 1160 + 39 * kb + 550 * (halves - 1) + dg_sm90_reading_clocks(c, p, (double)rows);
+    const double edges = 1 / (double)CEIL_DIV(p->n, c->block_n);
+    return 1160 + 39 * kb + 550 * (halves - 1) +
+           dg_sm90_reading_clocks(c, p, (double)rows, edges) * (kb > 32 ? 1 : 0.5);
 }
 
 // Clocks of one tile of `rows` rows, fitted to an H100: the longest of what the tensor cores, one warpgroup's chain of

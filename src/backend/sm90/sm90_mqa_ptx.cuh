@@ -32,13 +32,6 @@ DG_DEVICE void dg_bulk_load(u32 smem, const void *global, u32 bytes, u32 barrier
                  : "memory");
 }
 
-// The other way round.
-DG_DEVICE void dg_bulk_store(void *global, u32 smem, u32 bytes)
-{
-    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(global), "r"(smem), "r"(bytes)
-                 : "memory");
-}
-
 // The larger of both; NaN when one is.
 DG_DEVICE float dg_max_nan(float a, float b)
 {

@@ -257,6 +257,13 @@ DG_DEVICE void dg_tma_reduce_add_2d(const struct dg_tensor_map *map, u32 smem, i
                  : "memory");
 }
 
+// `bytes` of shared memory to global memory; all three are multiples of 16 (9.7.9.25.4.1).
+DG_DEVICE void dg_bulk_store(void *global, u32 smem, u32 bytes)
+{
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(global), "r"(smem), "r"(bytes)
+                 : "memory");
+}
+
 DG_DEVICE void dg_bulk_commit_group(void)
 {
     asm volatile("cp.async.bulk.commit_group;" ::: "memory");
@@ -265,8 +272,8 @@ DG_DEVICE void dg_bulk_commit_group(void)
 // Waits until all but the `pending` newest groups of this thread have read their shared memory.
 #define dg_bulk_wait_group_read(pending) asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(pending) : "memory")
 
-// Waits until all groups of this thread have written.
-#define dg_bulk_wait_group_written() asm volatile("cp.async.bulk.wait_group 0;" ::: "memory")
+// The same until they have written, too.
+#define dg_bulk_wait_group_written(pending) asm volatile("cp.async.bulk.wait_group %0;" ::"n"(pending) : "memory")
 
 // Makes this thread's ordinary writes to shared memory visible to the copy engine (9.7.13.4).
 DG_DEVICE void dg_fence_proxy_async(void)

@@ -46,10 +46,9 @@ struct walk {
     int place;              // of this CTA in its round
     int next, next_idle;    // this CTA's next unit of each sort, counted from where the section begins
     int group, first, rows; // group -1: rows of no group; BY_INDEX: any other is in the layout
-    int until;              // BY_ENDS: where the groups before the last 32 that were read end
-    // BY_INDEX
-    int edge, edge_is_idle; // where the next section begins
-    int window;             // first row of those that the bits are of
+    int base;               // BY_ENDS: where the groups before the last 32 that were read end
+    // BY_INDEX; base: first row of the window that the bits are of
+    u32 edge;               // twice the row where the next section begins, and whether that is idle
     u32 firsts, idles;
     int last;               // the group of the last of them
     int ahead[LANE_ROWS];   // entries of the window behind
@@ -87,6 +86,8 @@ DG_DEVICE void read_ahead(const struct dg_sm90_group_args *groups, struct walk *
 {
     const int first = window + threadIdx.x % 32 * LANE_ROWS;
     const int *at = groups->layout + first;
+    if (first < limit - 4 * WINDOW)
+        dg_prefetch_l1(at + 4 * WINDOW);
     if ((u64)groups->layout % 16 == 0 && first <= limit - LANE_ROWS) {
 #pragma unroll
         for (int i = 0; i < LANE_ROWS; i += 4) {
@@ -118,24 +119,23 @@ DG_DEVICE void next_window(const struct dg_sm90_group_args *groups, struct walk 
         walk->idles |= (u32)(group < 0) << i;
         before = group;
     }
-    walk->window += WINDOW;
-    read_ahead(groups, walk, walk->window + WINDOW, limit);
+    walk->base += WINDOW;
+    read_ahead(groups, walk, walk->base + WINDOW, limit);
 }
 
 // Where the next section behind `row` begins, or `limit`.
 DG_DEVICE void find_edge(const struct dg_sm90_group_args *groups, struct walk *walk, int row, int limit)
 {
-    u32 found; // twice the row, and whether it is idle
+    u32 found;
     for (;; next_window(groups, walk, limit)) {
-        const int base = walk->window + threadIdx.x % 32 * LANE_ROWS, over = max(row + 1 - base, 0);
+        const int own = walk->base + threadIdx.x % 32 * LANE_ROWS, over = max(row + 1 - own, 0);
         const u32 left = over < LANE_ROWS ? walk->firsts & ~0u << over : 0;
         const int i = __ffs(left) - 1;
-        found = __reduce_min_sync(~0u, left ? (u32)(base + i) * 2 + (walk->idles >> i & 1) : ~0u);
-        if (found != ~0u || walk->window + WINDOW >= limit)
+        found = __reduce_min_sync(~0u, left ? (u32)(own + i) * 2 + (walk->idles >> i & 1) : ~0u);
+        if (found != ~0u || walk->base + WINDOW >= limit)
             break;
     }
-    walk->edge = (int)min(found / 2, (u32)limit);
-    walk->edge_is_idle = found & 1;
+    walk->edge = min(found, (u32)limit * 2);
 }
 
 // The next section: rows of the same group up to `limit`, but no more than a band.
@@ -145,28 +145,41 @@ DG_DEVICE int next_run(const struct dg_sm90_gemm_args *args, const struct dg_sm9
     const int first = walk->first + walk->rows;
     if (first >= limit)
         return 0;
-    if (first == walk->edge) {
-        walk->group = -walk->edge_is_idle;
+    if (first == (int)(walk->edge / 2)) {
+        walk->group = -(int)(walk->edge % 2);
         find_edge(groups, walk, first, limit);
     }
     walk->first = first;
-    walk->rows = (int)min(walk->edge - first, args->band * DG_BLOCK_M - first % 4);
+    walk->rows = min((int)(walk->edge / 2) - first, args->band * DG_BLOCK_M - first % 4);
     return 1;
 }
 
-// D = 0 in rows of no group, by one warp of each CTA: BY_INDEX, rows of 16 aligned bytes.  These stores need neither
-// the tensor cores nor the ring, so they run beside the products instead of after them.
-DG_DEVICE void clear_rows(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, int element)
+// D = 0 in rows of no group, by one warp of each CTA: BY_INDEX, rows of 16 aligned bytes.  That takes neither the tensor
+// cores nor the ring, so it runs beside the products instead of after them: by the copy engine, as a warp's own stores
+// would wait behind the math groups' reads of shared memory; two rows at a time and as many in each CTA, as CTAs that
+// fall behind would read from memory the weights that the others had.  `zeros`: ZERO_BYTES of shared memory.
+enum { ZERO_BYTES = 2048 };
+
+DG_DEVICE void clear_rows(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, u32 zeros,
+                          int element)
 {
-    const int lane = threadIdx.x % 32, limit = rows_in_use(args, groups), chunks = args->n * element / 16;
-    for (int first = blockIdx.x * 32; first < limit; first += gridDim.x * 32) {
-        const int row = first + lane, is_idle = row < limit && group_or_none(groups, groups->layout[row]) < 0;
-        for (u32 todo = __ballot_sync(~0u, is_idle); todo; todo &= todo - 1) {
-            uint4 *at = (uint4 *)((char *)args->d + (first + __ffs(todo) - 1) * args->d_row_stride * element);
-            for (int i = lane; i < chunks; i += 32)
-                at[i] = make_uint4(0, 0, 0, 0);
+    const int lane = threadIdx.x % 32, limit = rows_in_use(args, groups), bytes = args->n * element;
+    for (int i = lane * 4; i < ZERO_BYTES; i += 32 * 4)
+        dg_st_shared_word(zeros + i, 0);
+    dg_fence_proxy_async();
+    __syncwarp();
+    for (int first = blockIdx.x; first < limit; first += gridDim.x * 32) {
+        const i64 row = first + (i64)lane * gridDim.x;
+        for (u32 todo = __ballot_sync(~0u, row < limit && group_or_none(groups, groups->layout[row]) < 0); todo;
+             todo &= todo - 1) {
+            char *at = (char *)args->d + (first + (__ffs(todo) - 1) * gridDim.x) * args->d_row_stride * element;
+            for (int i = lane * ZERO_BYTES; i < bytes; i += 32 * ZERO_BYTES)
+                dg_bulk_store(at + i, zeros, min(bytes - i, ZERO_BYTES));
+            dg_bulk_commit_group();
+            dg_bulk_wait_group_written(1);
         }
     }
+    dg_bulk_wait_group_written(0); // the zeros must outlive their copies
 }
 
 // ---- an entry for each group ----
@@ -200,7 +213,7 @@ DG_DEVICE int next_group(const struct dg_sm90_group_args *groups, struct walk *w
         if (window % 1024 == 0 && walk->group < 0)
             touch(groups->layout + window, groups->groups - window);
         if (groups->kind == DG_SM90_BY_ENDS)
-            until = rows_between_ends(groups, rows, walk->until, &first, &rows);
+            until = rows_between_ends(groups, rows, walk->base, &first, &rows);
         const u32 found = __ballot_sync(~0u, rows > 0 && group > walk->group);
         if (found) {
             const int owner = __ffs(found) - 1;
@@ -209,7 +222,7 @@ DG_DEVICE int next_group(const struct dg_sm90_group_args *groups, struct walk *w
             walk->rows = __shfl_sync(~0u, rows, owner);
             return 1;
         }
-        walk->until = until;
+        walk->base = until;
     }
     return 0;
 }
@@ -219,12 +232,12 @@ DG_DEVICE int next_group(const struct dg_sm90_group_args *groups, struct walk *w
 DG_DEVICE void start_walk(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                           struct walk *walk)
 {
-    walk->units = walk->is_idle = walk->first = walk->rows = walk->until = 0;
+    walk->units = walk->is_idle = walk->first = walk->rows = walk->base = 0;
     walk->next = walk->place = blockIdx.x;
     walk->next_idle = gridDim.x - 1 - blockIdx.x;
     walk->group = -1;
     if (groups->kind == DG_SM90_BY_INDEX) {
-        walk->window = -WINDOW;
+        walk->base = -WINDOW;
         walk->last = -2; // nobody's, so row 0 begins a section
         walk->firsts = walk->idles = 0;
         read_ahead(groups, walk, 0, rows_in_use(args, groups));
