@@ -95,6 +95,12 @@ def _out_words(d, c):
     return words
 
 
+def _scale_words(name, scales, transposed=False):
+    """The problem line's words for which dimension of scales [.., rows, k blocks] lies together."""
+    along_k = scales.stride[-2:-1] if transposed else scales.stride[-1:]
+    return "%s_layout=%s" % (name, "k" if along_k == (1,) else "mn")
+
+
 def _operands(a, b, transposed_b, recipe, recipe_a, recipe_b):
     values_a, scales_a = pair("a", a)
     values_b, scales_b = pair("b", b)
@@ -132,15 +138,23 @@ def contiguous(
     if m == 0:
         return
     seen_b = values_b.swapped() if transposed_b else values_b
-    line = "fp8_m_grouped_contiguous%s groups=%d m=%d n=%d k=%d sfb=%d %s %s %s%s" % (
-        "_nn" if transposed_b else "", groups, m, n, k, operand_b[3 if transposed_b else 2],
-        layout_words("a", values_a), layout_words("b", seen_b), _out_words(out, None),
-        " layout=ends" if use_psum_layout else "",
-    )  # fmt: skip
-    space = None
-    if needs_workspace(values_a) or needs_workspace(seen_b):
-        space = _space(device, line)
     layout_options = _layout_options(use_psum_layout, expected_m)
+    space, needed = None, needs_workspace(values_a) or needs_workspace(seen_b)
+    if needed or m >= 1024:  # large products are faster with some, if their scales lie by rows
+        scales_a, scales_b = operand_a[1], operand_b[1]
+        line = "fp8_m_grouped_contiguous%s groups=%d m=%d n=%d k=%d sfb=%d %s %s %s %s%s%s%s%s" % (
+            "_nn" if transposed_b else "", groups, m, n, k, operand_b[3 if transposed_b else 2],
+            layout_words("a", values_a), layout_words("b", seen_b), _out_words(out, None),
+            _scale_words("sfa", scales_a), _scale_words(" sfb", scales_b, transposed_b),
+            " layout=ends" if use_psum_layout else "",
+            " expected_m=%d" % expected_m if expected_m else "",
+            " sf=ue8m0" if scales_a.type == I32 else "",
+        )  # fmt: skip
+        try:
+            space = _space(device, line)
+        except lib.Error:  # the call itself says what is wrong, in the words of its arguments
+            if needed:
+                raise
     options = _options(space, *layout_options)
     plain = kind == "nt" and space is recipe is recipe_a is None
     _run(

@@ -85,6 +85,9 @@ dg_status dg_explain(dg_context *context, const struct dg_problem *problem,
     dg_tell(callback, user, "plan", "kernel", "%s", dg_plan_kernel_name(plan.kernel));
     dg_tell(callback, user, "plan", "why", "%s", plan.why);
     dg_tell(callback, user, "plan", "workspace_bytes", "%lld", (long long)plan.workspace_bytes);
+    if (plan.spare_bytes)
+        dg_tell(callback, user, "plan", "spare_workspace_bytes", "%lld",
+                (long long)plan.spare_bytes);
     if (context->backend->explain && plan.kernel > DG_KERNEL_FILL)
         context->backend->explain(&complete, &device, &plan, callback, user);
     return DG_OK;
@@ -107,6 +110,6 @@ dg_status dg_workspace_bytes(dg_context *context, const struct dg_problem *probl
     if (!bytes)
         return dg_fail(DG_INVALID_ARGUMENT, "bytes is NULL");
     DG_TRY(plan_problem(context, problem, &complete, &plan));
-    *bytes = (size_t)plan.workspace_bytes;
+    *bytes = (size_t)(plan.workspace_bytes + plan.spare_bytes);
     return DG_OK;
 }

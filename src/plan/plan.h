@@ -39,6 +39,7 @@ struct dg_plan {
     int32_t band;               // units of m that are walked together
     int32_t repack_a, repack_b; // 1: the operand is first copied K-major into the workspace
     int64_t workspace_bytes;
+    int64_t spare_bytes; // more of it, with which the call is faster
     double predicted_us; // the cost model's figure; 0 where there is none
     char why[96];        // one line for `deepgemm plan`: "measured winner for H100", "cost model"
 };

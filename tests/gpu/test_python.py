@@ -126,6 +126,23 @@ def test_contiguous_groups_are_as_accurate_as_deepgemms():
                 like(d[start:end], exact[start:end], "ends, groups=%d n=%d k=%d" % (groups, n, k))
 
 
+def test_scales_in_any_layout_give_the_same_bits():
+    """Large products copy scales for TMA, small ones read them in place."""
+    groups, m, n, k = 4, 6144, 4096, 1408
+    (a, sfa), b = per_token(normal(m, k)), per_block(normal(groups, n, k))
+    index = torch.arange(m, device="cuda", dtype=torch.int32) // (m // groups)
+    index[m - 100 :] = -1
+    columns, results = sfa.t().contiguous().t(), []
+    for scales in (sfa, columns):
+        results.append(torch.full((m, n), float("nan"), dtype=torch.bfloat16, device="cuda"))
+        deep_gemm.m_grouped_fp8_gemm_nt_contiguous((a, scales), b, results[-1], index)
+    parts = torch.full_like(results[0], float("nan"))
+    for rows in (slice(i, i + 512) for i in range(0, m, 512)):
+        deep_gemm.m_grouped_fp8_gemm_nt_contiguous((a[rows], sfa[rows]), b, parts[rows], index[rows])
+    assert not bool(results[0].isnan().any()) and not bool(results[0][index < 0].any())
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], parts)
+
+
 def test_masked_groups_are_as_accurate_as_deepgemms():
     rng, max_m = np.random.default_rng(1), 4096
     for groups, mean in ((32, 192), (6, 1024), (32, 20), (6, 20)):

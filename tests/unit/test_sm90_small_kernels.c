@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // test_sm90_small_kernels.c - the kernels beside the products, run here with their threads as coroutines (lanes.h):
-// lists of groups along k, operands copied K-major, D = C.
+// lists of groups along k, operands copied K-major, scales copied for TMA, D = C.
 #include "../harness.h"
 #include "../random_problem.h"
 
@@ -27,6 +27,7 @@ static void dg_tensormap_cp_fenceproxy(struct dg_tensor_map *to, u32 smem)
 #include "backend/sm90/sm90_fill.cu"
 #include "backend/sm90/sm90_fp8_repack.cu"
 #include "backend/sm90/sm90_k_groups.cu"
+#include "backend/sm90/sm90_scales_repack.cu"
 
 static uint64_t state;
 
@@ -204,6 +205,77 @@ static void test_operands_copied_k_major(void)
     }
 }
 
+// ---- scales copied for TMA --------------------------------------------------------------------------
+
+enum { MOST_WORDS = 1 << 14 };
+static u32 words_from[2][MOST_WORDS], words_to[2][MOST_WORDS];
+static struct dg_sm90_scales_repack_args scales;
+
+static void run_scales_repack(void)
+{
+    sm90_scales_repack(scales);
+}
+
+// By rows or by columns, with gaps.
+static struct dg_sm90_scales draw_scales(int i)
+{
+    const int rows = 1 + draw(300), columns = 1 + draw(17), by_rows = draw(2), gap = draw(3);
+    struct dg_sm90_scales drawn = {
+        .source = words_from[i],
+        .target = words_to[i],
+        .row_stride = by_rows ? columns + gap : 1,
+        .column_stride = by_rows ? 1 : rows + gap,
+        .pitch = (rows + 3) / 4 * 4,
+        .source_matrix = (by_rows ? rows : columns) * ((by_rows ? columns : rows) + gap),
+        .rows = rows,
+        .columns = columns,
+    };
+    drawn.target_matrix = drawn.pitch * columns;
+    return drawn;
+}
+
+// Words of the target that are wrong: nothing but the rows of the matrices is written.
+static int count_wrong(int i, const struct dg_sm90_scales *drawn, int matrices)
+{
+    int wrong = 0;
+    for (i64 at = 0; at < MOST_WORDS; at++) {
+        const i64 matrix = at / drawn->target_matrix, rest = at % drawn->target_matrix;
+        const i64 column = rest / drawn->pitch, row = rest % drawn->pitch;
+        const bool is_copy = matrix < matrices && row < drawn->rows;
+        wrong += words_to[i][at] !=
+                 (is_copy ? words_from[i][matrix * drawn->source_matrix + row * drawn->row_stride +
+                                          column * drawn->column_stride]
+                          : 0xa5a5a5a5);
+    }
+    return wrong;
+}
+
+static int tiles_of_scales(const struct dg_sm90_scales *drawn)
+{
+    return (drawn->rows + ROWS - 1) / ROWS * ((drawn->columns + COLUMNS - 1) / COLUMNS);
+}
+
+static void test_scales_copied_for_tma(void)
+{
+    const int count = harness_scaled(30);
+    for (int seed = 1; seed <= count; seed++) {
+        state = (uint64_t)seed * 2 + 1;
+        scales.a = draw_scales(0), scales.b = draw_scales(1);
+        scales.matrices_a = draw(3);
+        const int matrices_b = draw(scales.matrices_a ? 3 : 2) + !scales.matrices_a;
+        const int tiles_a = tiles_of_scales(&scales.a), tiles_b = tiles_of_scales(&scales.b);
+        for (int i = 0; i < MOST_WORDS; i++)
+            words_from[0][i] = (u32)random_next(&state),
+            words_from[1][i] = (u32)random_next(&state);
+        memset(words_to, 0xa5, sizeof words_to);
+        CHECK(run_grid((unsigned)max(scales.matrices_a ? tiles_a : 0, matrices_b ? tiles_b : 0),
+                       (unsigned)(scales.matrices_a + matrices_b), ROWS, run_scales_repack),
+              "seed %d: lanes went apart", seed);
+        CHECK(count_wrong(0, &scales.a, scales.matrices_a) == 0, "seed %d: a", seed);
+        CHECK(count_wrong(1, &scales.b, matrices_b) == 0, "seed %d: b", seed);
+    }
+}
+
 // ---- D = C ------------------------------------------------------------------------------------------
 
 static struct dg_sm90_fill_args fill;
@@ -242,6 +314,7 @@ int main(void)
 {
     RUN(test_lists_of_groups_along_k);
     RUN(test_operands_copied_k_major);
+    RUN(test_scales_copied_for_tma);
     RUN(test_d_becomes_c_or_zeros);
     return harness_end();
 }

@@ -118,6 +118,22 @@ struct dg_sm90_repack_args {
     int words; // 1: row_stride is 1, and source and k_stride are multiples of 4
 };
 
+// Copies rows x columns words at source[row * row_stride + column * column_stride] to target[column * pitch + row], for
+// each of some matrices; in words.
+struct dg_sm90_scales {
+    const unsigned *source;
+    unsigned *target;
+    long long row_stride, column_stride, pitch;
+    long long source_matrix, target_matrix; // to the next
+    int rows, columns;
+};
+
+// Matrices of gridDim.y: first those of a.
+struct dg_sm90_scales_repack_args {
+    struct dg_sm90_scales a, b;
+    int matrices_a;
+};
+
 // D[row][column] = C or 0; strides in elements of element_bytes, 2 or 4.
 struct dg_sm90_fill_args {
     void *d;

@@ -63,6 +63,12 @@ dg_status dg_sm90_repack_stack(struct dg_sm90_state *state, const char *name,
                                const struct dg_gemm_args *args);
 dg_status dg_sm90_repack_prepare(struct dg_sm90_state *state);
 
+// Copies of scales, in one launch (sm90_scales_repack.cu).
+dg_status dg_sm90_repack_scales(struct dg_sm90_state *state,
+                                const struct dg_sm90_scales_repack_args *scales, int64_t matrices_b,
+                                const struct dg_gemm_args *args);
+dg_status dg_sm90_repack_scales_prepare(struct dg_sm90_state *state);
+
 // For open and close: the memory of launches; NULL when there is no memory.
 struct dg_memo *dg_sm90_launches_create(void);
 

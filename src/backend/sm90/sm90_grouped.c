@@ -381,6 +381,56 @@ static dg_status repack_operands(struct call *call)
                                 : DG_OK;
 }
 
+// Whether scales that TMA does not take get copies that it does.
+static int copies_scales(const struct call *call)
+{
+    const size_t room = call->args.gemm.workspace_bytes;
+    return call->plan->spare_bytes && room >= (size_t)call->workspace.whole;
+}
+
+// Those of `stack`, whose columns lie side by side in the copy; makes `view` and `*group` describe that.
+static struct dg_sm90_scales copy_of_scales(const struct stack *stack, int is_along_k, void *target,
+                                            struct dg_matrix_view *view, int64_t *group)
+{
+    const int64_t pitch = (stack->columns + 3) / 4 * 4;
+    const struct dg_sm90_scales scales = {
+        .source = view->data,
+        .target = target,
+        .row_stride = is_along_k ? view->column_stride : view->row_stride,
+        .column_stride = is_along_k ? view->row_stride : view->column_stride,
+        .pitch = pitch,
+        .source_matrix = *group,
+        .target_matrix = pitch * stack->rows,
+        .rows = (int)stack->columns,
+        .columns = (int)stack->rows,
+    };
+    *view = is_along_k ? (struct dg_matrix_view){target, pitch, 1}
+                       : (struct dg_matrix_view){target, 1, pitch};
+    *group = scales.target_matrix;
+    return scales;
+}
+
+static dg_status copy_scales(struct call *call)
+{
+    const int is_along_k = call->problem->sfb_block_n != 1;
+    struct dg_gemm_args *args = &call->args.gemm;
+    struct dg_sm90_scales_repack_args pack;
+    struct stack a, b;
+    memset(&pack, 0, sizeof pack);
+    describe_scales(call, &a, &b);
+    const int fits_a = fits_tma(&a, args->sfa.row_stride);
+    const int fits_b = fits_tma(&b, is_along_k ? args->sfb.column_stride : args->sfb.row_stride);
+    char *workspace = args->workspace;
+    pack.matrices_a = fits_a ? 0 : (int)a.groups;
+    if (!fits_a)
+        pack.a = copy_of_scales(&a, 0, workspace + call->workspace.sfa, &args->sfa,
+                                &call->args.sfa_group);
+    if (!fits_b)
+        pack.b = copy_of_scales(&b, is_along_k, workspace + call->workspace.sfb, &args->sfb,
+                                &call->args.sfb_group);
+    return dg_sm90_repack_scales(call->state, &pack, fits_b ? 0 : b.groups, args);
+}
+
 // The kernel of the plan, or where the scales lie otherwise than it hoped for, that of a plan for any layout.
 static dg_status choose_kernel(const struct call *call, int scales_tma,
                                struct dg_sm90_grouped_kernel *kernel)
@@ -409,11 +459,16 @@ static dg_status multiply(struct call *call)
     struct stack sfa, sfb;
     memset(&maps, 0, sizeof maps);
     const struct stack d = describe_d(call);
-    const int d_tma = d_fits_tma(call, &d), scales_tma = scales_fit_tma(call, &sfa, &sfb);
+    const int d_tma = d_fits_tma(call, &d), fits = scales_fit_tma(call, &sfa, &sfb);
+    const int scales_tma = fits || copies_scales(call);
     DG_TRY(choose_kernel(call, scales_tma, &kernel));
     DG_TRY(dg_sm90_find_kernel(call->state, &kernel, sizeof kernel, dg_sm90_grouped_describe,
                                &kernel, &found));
     const struct dg_sm90_config *c = &kernel.tile.config;
+    if (scales_tma && !fits) {
+        DG_TRY(copy_scales(call));
+        scales_fit_tma(call, &sfa, &sfb);
+    }
     fill_args(call, c, d_tma, &args);
     fill_groups(call, &d, d_tma && scales_tma, &groups);
     if (scales_tma)
@@ -469,11 +524,13 @@ dg_status dg_sm90_grouped_prepare(struct dg_sm90_state *state, const struct dg_p
     struct dg_jit_kernel found;
     DG_TRY(dg_sm90_find_kernel(state, &kernel, sizeof kernel, dg_sm90_grouped_describe, &kernel,
                                &found));
-    if (kernel.tile.scales_tma) { // strides of scales are no part of a problem
-        DG_TRY(choose_kernel(&call, 0, &kernel));
+    if (kernel.tile.scales_tma || plan->spare_bytes) { // strides of scales are no part of a problem
+        DG_TRY(choose_kernel(&call, !kernel.tile.scales_tma, &kernel));
         DG_TRY(dg_sm90_find_kernel(state, &kernel, sizeof kernel, dg_sm90_grouped_describe, &kernel,
                                    &found));
     }
+    if (plan->spare_bytes)
+        DG_TRY(dg_sm90_repack_scales_prepare(state));
     if (dg_problem_kind(problem) == DG_KIND_K_GROUPED)
         DG_TRY(dg_sm90_find_plain(state, "sm90_k_groups", &found));
     return plan->repack_a || plan->repack_b ? dg_sm90_repack_prepare(state) : DG_OK;

@@ -222,7 +222,9 @@ void dg_sm90_explain_launch(const struct dg_plan *plan, int32_t smem_bytes, int 
     dg_tell(callback, user, "plan", "predicted_us", "%.1f", plan->predicted_us);
     dg_tell(callback, user, "plan", "shared_memory_bytes", "%d", smem_bytes);
     dg_tell(callback, user, "plan", "scales", "%s",
-            scales_tma ? "by TMA" : "by scale warps, in the layout given");
+            plan->spare_bytes ? "by TMA, copied if there is workspace"
+            : scales_tma      ? "by TMA"
+                              : "by scale warps, in the layout given");
     if (plan->repack_a || plan->repack_b)
         dg_tell(callback, user, "plan", "repacked", "%s%s%s", plan->repack_a ? "a" : "",
                 plan->repack_a && plan->repack_b ? " and " : "", plan->repack_b ? "b" : "");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// sm90_repack.c - launches the copy of an operand into a layout that TMA and the tensor cores take.
+// sm90_repack.c - launches the copies of operands and scales into layouts that TMA and the tensor cores take.
 #include "backend/sm90/sm90_args.h"
 #include "backend/sm90/sm90_gemm.h"
 #include "cuda/launch.h"
@@ -12,16 +12,16 @@ dg_status dg_sm90_repack_prepare(struct dg_sm90_state *state)
     return dg_sm90_find_plain(state, "sm90_fp8_repack", &kernel);
 }
 
-static dg_status start(struct dg_sm90_state *state, CUfunction function,
-                       struct dg_sm90_repack_args *pack, int64_t tiles, int64_t matrices,
+static dg_status start(struct dg_sm90_state *state, const char *name, CUfunction function,
+                       void *pack, int64_t tiles, int64_t matrices, uint32_t threads,
                        const struct dg_gemm_args *args)
 {
     void *parameters[] = {pack};
     const struct dg_cuda_launch launch = {
-        .name = "sm90_fp8_repack",
+        .name = name,
         .function = function,
         .grid = {(uint32_t)tiles, (uint32_t)matrices, 1},
-        .block = {256, 1, 1},
+        .block = {threads, 1, 1},
         .pdl = args->flags & DG_GEMM_PDL ? 1 : 0,
         .stream = args->stream,
         .parameters = parameters,
@@ -56,7 +56,7 @@ dg_status dg_sm90_repack_stack(struct dg_sm90_state *state, const char *name,
                        (long long)rows, (long long)k);
     for (int64_t left = groups; left > 0; left -= MOST_MATRICES) {
         const int64_t now = left < MOST_MATRICES ? left : MOST_MATRICES;
-        DG_TRY(start(state, kernel.function, &pack, tiles, now, args));
+        DG_TRY(start(state, "sm90_fp8_repack", kernel.function, &pack, tiles, now, 256, args));
         pack.source += now * pack.source_matrix;
         pack.target += now * pack.target_matrix;
     }
@@ -70,4 +70,28 @@ dg_status dg_sm90_repack(struct dg_sm90_state *state, const char *name, struct d
 {
     int64_t stride = 0;
     return dg_sm90_repack_stack(state, name, view, 1, &stride, rows, k, target, args);
+}
+
+dg_status dg_sm90_repack_scales_prepare(struct dg_sm90_state *state)
+{
+    struct dg_jit_kernel kernel;
+    return dg_sm90_find_plain(state, "sm90_scales_repack", &kernel);
+}
+
+static int64_t scale_tiles(const struct dg_sm90_scales *scales)
+{
+    return (scales->rows + (int64_t)127) / 128 * ((scales->columns + (int64_t)7) / 8);
+}
+
+dg_status dg_sm90_repack_scales(struct dg_sm90_state *state,
+                                const struct dg_sm90_scales_repack_args *scales, int64_t matrices_b,
+                                const struct dg_gemm_args *args)
+{
+    struct dg_sm90_scales_repack_args pack = *scales;
+    struct dg_jit_kernel kernel;
+    DG_TRY(dg_sm90_find_plain(state, "sm90_scales_repack", &kernel));
+    const int64_t tiles_a = pack.matrices_a ? scale_tiles(&pack.a) : 0;
+    const int64_t tiles_b = matrices_b ? scale_tiles(&pack.b) : 0;
+    return start(state, "sm90_scales_repack", kernel.function, &pack,
+                 tiles_a > tiles_b ? tiles_a : tiles_b, pack.matrices_a + matrices_b, 128, args);
 }
