@@ -32,11 +32,12 @@ CUtensorMapSwizzle dg_cuda_tensor_map_swizzle(int64_t row_bytes)
                              : CU_TENSOR_MAP_SWIZZLE_NONE;
 }
 
-CUtensorMapL2promotion dg_cuda_tensor_map_promotion(const struct dg_tensor_map_desc *desc)
+CUtensorMapL2promotion dg_cuda_tensor_map_promotion(const struct dg_tensor_map_desc *desc,
+                                                    int is_reread)
 {
     const int is_line = desc->box[0] * dg_cuda_tensor_map_type_bytes(desc->type) == 128;
-    return is_line && desc->stride_bytes[0] % 128 ? CU_TENSOR_MAP_L2_PROMOTION_L2_128B
-                                                  : CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+    return is_reread && is_line && desc->stride_bytes[0] % 128 ? CU_TENSOR_MAP_L2_PROMOTION_L2_128B
+                                                               : CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
 }
 
 static uint32_t swizzle_bytes(CUtensorMapSwizzle swizzle)

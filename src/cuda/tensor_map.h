@@ -29,9 +29,10 @@ uint32_t dg_cuda_tensor_map_type_bytes(CUtensorMapDataType type);
 // The swizzle of rows of 128, 64 or 32 bytes; none for others.
 CUtensorMapSwizzle dg_cuda_tensor_map_swizzle(int64_t row_bytes);
 
-// How much a read brings into the L2 cache at least: 256 bytes; 128 where the rows of a box are as long, but do not begin
-// at multiples of it, each then lying in two of the cache's lines.
-CUtensorMapL2promotion dg_cuda_tensor_map_promotion(const struct dg_tensor_map_desc *desc);
+// How much a read brings into the L2 cache at least: 256 bytes; but 128 where boxes have rows of 128 bytes that begin
+// between two lines of the cache, and are `is_reread`: what memory then gains is less than what the cache loses.
+CUtensorMapL2promotion dg_cuda_tensor_map_promotion(const struct dg_tensor_map_desc *desc,
+                                                    int is_reread);
 
 // Pure: DG_INVALID_ARGUMENT when the hardware cannot address `desc`; `name` is the argument's name, and
 // the text says which rule was broken by which value and what would do.

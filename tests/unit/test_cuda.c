@@ -172,6 +172,17 @@ static struct dg_tensor_map_desc matrix_desc(uintptr_t address, uint64_t rows)
     return desc;
 }
 
+static void test_rows_between_lines_bring_less_into_the_cache(void)
+{
+    struct dg_tensor_map_desc desc = matrix_desc(0x10000, 100);
+    CHECK(dg_cuda_tensor_map_promotion(&desc, 1) == CU_TENSOR_MAP_L2_PROMOTION_L2_256B, "512");
+    desc.stride_bytes[0] = 528;
+    CHECK(dg_cuda_tensor_map_promotion(&desc, 1) == CU_TENSOR_MAP_L2_PROMOTION_L2_128B, "528");
+    CHECK(dg_cuda_tensor_map_promotion(&desc, 0) == CU_TENSOR_MAP_L2_PROMOTION_L2_256B, "once");
+    desc.box[0] = 64;
+    CHECK(dg_cuda_tensor_map_promotion(&desc, 1) == CU_TENSOR_MAP_L2_PROMOTION_L2_256B, "64 wide");
+}
+
 static void test_tensor_map_rules_name_the_rule_and_the_value(void)
 {
     const struct dg_tensor_map_desc good = matrix_desc(0x10000, 100);
@@ -265,6 +276,7 @@ int main(void)
     RUN(test_own_current_context_is_used_as_it_is);
     RUN(test_primary_context_is_retained_once_and_pushed_each_time);
     RUN(test_pointers_must_be_memory_of_the_device);
+    RUN(test_rows_between_lines_bring_less_into_the_cache);
     RUN(test_tensor_map_rules_name_the_rule_and_the_value);
     RUN(test_only_sound_tensor_maps_are_encoded);
     RUN(test_launch_passes_what_it_was_given);

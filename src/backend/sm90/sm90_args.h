@@ -128,10 +128,10 @@ struct dg_sm90_scales {
     int rows, columns;
 };
 
-// Matrices of gridDim.y: first those of a.
+// The first CTAs have the matrices of a, the others those of b.
 struct dg_sm90_scales_repack_args {
     struct dg_sm90_scales a, b;
-    int matrices_a;
+    int ctas_a;
 };
 
 // D[row][column] = C or 0; strides in elements of element_bytes, 2 or 4.

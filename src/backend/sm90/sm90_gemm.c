@@ -61,7 +61,7 @@ static struct dg_tensor_map_desc describe_map(const void *data, CUtensorMapDataT
     desc.rank = 2;
     desc.type = type;
     desc.swizzle = swizzle;
-    desc.l2_promotion = dg_cuda_tensor_map_promotion(&desc);
+    desc.l2_promotion = dg_cuda_tensor_map_promotion(&desc, 0);
     return desc;
 }
 
@@ -90,12 +90,13 @@ static int64_t map_stride(int64_t stride_bytes, int64_t rows)
 // blocks.
 static dg_status map_values(struct dg_sm90_state *state, const char *name,
                             const struct dg_matrix_view *view, int64_t rows, int64_t k,
-                            const struct dg_sm90_config *c, uint32_t box_rows,
+                            const struct dg_sm90_config *c, uint32_t box_rows, int is_reread,
                             struct dg_tensor_map *map)
 {
     struct dg_tensor_map_desc desc =
         describe_map(view->data, CU_TENSOR_MAP_DATA_TYPE_UINT8, k, rows,
                      map_stride(view->row_stride, rows), 128, box_rows, CU_TENSOR_MAP_SWIZZLE_128B);
+    desc.l2_promotion = dg_cuda_tensor_map_promotion(&desc, is_reread);
     if (c->split && k % 128 == 0) { // [k block][row][128 bytes]
         desc.shape[0] = 128, desc.shape[2] = (uint64_t)(k / 128);
         desc.stride_bytes[1] = 128;
@@ -430,9 +431,11 @@ static dg_status build_launch(struct dg_sm90_state *state, const struct dg_probl
     if (plan->workspace_bytes)
         DG_TRY(repack_operands(state, p, plan, &args));
     DG_TRY(map_values(state, "a.values", &args.a, p->m, p->k, c,
-                      (uint32_t)(launch->args.tile_rows / c->cluster_n), &launch->maps.a));
+                      (uint32_t)(launch->args.tile_rows / c->cluster_n), p->m > DG_SM90_FEW_ROWS,
+                      &launch->maps.a));
     DG_TRY(map_values(state, "b.values", &args.b, p->n, p->k, c,
-                      (uint32_t)(c->block_n / c->cluster_m), &launch->maps.b));
+                      (uint32_t)(c->block_n / c->cluster_m), p->m > DG_SM90_FEW_ROWS,
+                      &launch->maps.b));
     launch->function = found.function;
     launch->num_ctas = (uint32_t)plan->num_ctas;
     launch->num_threads = (uint32_t)(128 * (c->math_groups + 1));

@@ -12,7 +12,10 @@
 
 #include <stdatomic.h>
 
-enum { DG_SM90_KNOWN_POINTERS = 512 };
+enum {
+    DG_SM90_KNOWN_POINTERS = 512,
+    DG_SM90_FEW_ROWS = 256, // of A: as a rule memory is the limit, and B is read by few tiles
+};
 
 // One open device.  Any number of threads may use it.
 struct dg_sm90_state {
@@ -63,10 +66,10 @@ dg_status dg_sm90_repack_stack(struct dg_sm90_state *state, const char *name,
                                const struct dg_gemm_args *args);
 dg_status dg_sm90_repack_prepare(struct dg_sm90_state *state);
 
-// Copies of scales, in one launch (sm90_scales_repack.cu).
-dg_status dg_sm90_repack_scales(struct dg_sm90_state *state,
-                                const struct dg_sm90_scales_repack_args *scales, int64_t matrices_b,
-                                const struct dg_gemm_args *args);
+// Copies of so many matrices of scales, in one launch (sm90_scales_repack.cu).
+dg_status dg_sm90_repack_scales(struct dg_sm90_state *state, const struct dg_sm90_scales *a,
+                                int64_t matrices_a, const struct dg_sm90_scales *b,
+                                int64_t matrices_b, const struct dg_gemm_args *args);
 dg_status dg_sm90_repack_scales_prepare(struct dg_sm90_state *state);
 
 // For open and close: the memory of launches; NULL when there is no memory.

@@ -103,6 +103,7 @@ struct stack {
     const void *data;
     CUtensorMapDataType type;
     int64_t columns, rows, row_bytes, groups, group_bytes;
+    int is_reread; // by many tiles
 };
 
 // A matrix of one row may have any stride, and one group any; TMA wants multiples of 16 all the same.
@@ -127,7 +128,7 @@ static dg_status make_map(const struct call *call, const struct stack *stack, ui
     desc.rank = rank;
     desc.type = stack->type;
     desc.swizzle = swizzle;
-    desc.l2_promotion = dg_cuda_tensor_map_promotion(&desc);
+    desc.l2_promotion = dg_cuda_tensor_map_promotion(&desc, stack->is_reread);
     return dg_cuda_tensor_map_encode(call->state->context.cuda, stack->name, &desc,
                                      (CUtensorMap *)map);
 }
@@ -149,7 +150,8 @@ static dg_status map_values(const struct call *call, const struct dg_sm90_config
                             p->m,
                             is_flat ? any_pitch : args->a.row_stride,
                             groups_of_a(call),
-                            call->args.a_group};
+                            call->args.a_group,
+                            p->expected_m > DG_SM90_FEW_ROWS};
     const struct stack b = {"b.values",
                             args->b.data,
                             bytes,
@@ -157,7 +159,8 @@ static dg_status map_values(const struct call *call, const struct dg_sm90_config
                             p->n,
                             is_flat ? any_pitch : args->b.row_stride,
                             groups_of_b(call),
-                            call->args.b_group};
+                            call->args.b_group,
+                            p->expected_m > DG_SM90_FEW_ROWS};
     DG_TRY(make_map(call, &a, 128, (uint32_t)c->block_m, swizzle, 3, &maps->a));
     DG_TRY(make_map(call, &a, 128, 64, swizzle, 3, &maps->a_piece));
     return make_map(call, &b, 128, (uint32_t)c->block_n, swizzle, 3, &maps->b);
@@ -187,7 +190,8 @@ static void describe_scales(const struct call *call, struct stack *a, struct sta
                         columns,
                         args->sfa.column_stride * 4,
                         groups_of_a(call),
-                        call->args.sfa_group * 4};
+                        call->args.sfa_group * 4,
+                        0};
     *b = (struct stack){"b.scales",
                         args->sfb.data,
                         word,
@@ -195,7 +199,8 @@ static void describe_scales(const struct call *call, struct stack *a, struct sta
                         columns,
                         args->sfb.column_stride * 4,
                         groups_of_b(call),
-                        call->args.sfb_group * 4};
+                        call->args.sfb_group * 4,
+                        0};
     if (p->sfb_block_n == 128) {
         b->columns = columns, b->rows = (p->n + 127) / 128;
         b->row_bytes = args->sfb.row_stride * 4;
@@ -244,6 +249,7 @@ static struct stack describe_d(const struct call *call)
                           (groups - 1) * distance + p->m,
                           d->row_stride * element,
                           1,
+                          0,
                           0};
 }
 
@@ -414,21 +420,20 @@ static dg_status copy_scales(struct call *call)
 {
     const int is_along_k = call->problem->sfb_block_n != 1;
     struct dg_gemm_args *args = &call->args.gemm;
-    struct dg_sm90_scales_repack_args pack;
+    struct dg_sm90_scales copy_a = {.rows = 0}, copy_b = {.rows = 0};
     struct stack a, b;
-    memset(&pack, 0, sizeof pack);
     describe_scales(call, &a, &b);
     const int fits_a = fits_tma(&a, args->sfa.row_stride);
     const int fits_b = fits_tma(&b, is_along_k ? args->sfb.column_stride : args->sfb.row_stride);
     char *workspace = args->workspace;
-    pack.matrices_a = fits_a ? 0 : (int)a.groups;
     if (!fits_a)
-        pack.a = copy_of_scales(&a, 0, workspace + call->workspace.sfa, &args->sfa,
+        copy_a = copy_of_scales(&a, 0, workspace + call->workspace.sfa, &args->sfa,
                                 &call->args.sfa_group);
     if (!fits_b)
-        pack.b = copy_of_scales(&b, is_along_k, workspace + call->workspace.sfb, &args->sfb,
+        copy_b = copy_of_scales(&b, is_along_k, workspace + call->workspace.sfb, &args->sfb,
                                 &call->args.sfb_group);
-    return dg_sm90_repack_scales(call->state, &pack, fits_b ? 0 : b.groups, args);
+    return dg_sm90_repack_scales(call->state, &copy_a, fits_a ? 0 : a.groups, &copy_b,
+                                 fits_b ? 0 : b.groups, args);
 }
 
 // The kernel of the plan, or where the scales lie otherwise than it hoped for, that of a plan for any layout.

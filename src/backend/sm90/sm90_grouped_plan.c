@@ -194,7 +194,7 @@ static int copies_scales(const struct dg_problem *p, double predicted_us)
 {
     const int odd_b = p->sfb_block_n == 1 ? !p->sfb_major : p->sfb_major || CEIL_DIV(p->k, 128) % 4;
     return dg_problem_kind(p) == DG_KIND_CONTIGUOUS && p->sf_type == DG_F32 && predicted_us >= 40 &&
-           p->groups < 65535 && (!p->sfa_major || odd_b);
+           (!p->sfa_major || odd_b);
 }
 
 static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem *problem,

@@ -78,20 +78,21 @@ dg_status dg_sm90_repack_scales_prepare(struct dg_sm90_state *state)
     return dg_sm90_find_plain(state, "sm90_scales_repack", &kernel);
 }
 
-static int64_t scale_tiles(const struct dg_sm90_scales *scales)
+static int64_t scale_tiles(const struct dg_sm90_scales *scales, int64_t matrices)
 {
-    return (scales->rows + (int64_t)127) / 128 * ((scales->columns + (int64_t)7) / 8);
+    return matrices * ((scales->rows + (int64_t)127) / 128) * ((scales->columns + (int64_t)7) / 8);
 }
 
-dg_status dg_sm90_repack_scales(struct dg_sm90_state *state,
-                                const struct dg_sm90_scales_repack_args *scales, int64_t matrices_b,
-                                const struct dg_gemm_args *args)
+dg_status dg_sm90_repack_scales(struct dg_sm90_state *state, const struct dg_sm90_scales *a,
+                                int64_t matrices_a, const struct dg_sm90_scales *b,
+                                int64_t matrices_b, const struct dg_gemm_args *args)
 {
-    struct dg_sm90_scales_repack_args pack = *scales;
+    const int64_t ctas_a = scale_tiles(a, matrices_a), ctas_b = scale_tiles(b, matrices_b);
+    struct dg_sm90_scales_repack_args pack = {*a, *b, (int)ctas_a};
     struct dg_jit_kernel kernel;
+    if (ctas_a + ctas_b > INT32_MAX)
+        return dg_fail(DG_UNSUPPORTED, "a.scales, b.scales: too many to be copied");
     DG_TRY(dg_sm90_find_plain(state, "sm90_scales_repack", &kernel));
-    const int64_t tiles_a = pack.matrices_a ? scale_tiles(&pack.a) : 0;
-    const int64_t tiles_b = matrices_b ? scale_tiles(&pack.b) : 0;
-    return start(state, "sm90_scales_repack", kernel.function, &pack,
-                 tiles_a > tiles_b ? tiles_a : tiles_b, pack.matrices_a + matrices_b, 128, args);
+    return start(state, "sm90_scales_repack", kernel.function, &pack, ctas_a + ctas_b, 1, 128,
+                 args);
 }

@@ -9,10 +9,11 @@ enum { ROWS = 128, COLUMNS = 8 };
 extern "C" __global__ void __launch_bounds__(ROWS)
     sm90_scales_repack(const __grid_constant__ struct dg_sm90_scales_repack_args args)
 {
-    const int is_b = (int)blockIdx.y >= args.matrices_a, matrix = blockIdx.y - (is_b ? args.matrices_a : 0);
+    const int is_b = (int)blockIdx.x >= args.ctas_a;
     const struct dg_sm90_scales *scales = is_b ? &args.b : &args.a;
-    const int tiles = (scales->rows + ROWS - 1) / ROWS;
-    const int row = blockIdx.x % tiles * ROWS + threadIdx.x, first = blockIdx.x / tiles * COLUMNS;
+    const int tiles_m = (scales->rows + ROWS - 1) / ROWS, tiles = (scales->columns + COLUMNS - 1) / COLUMNS * tiles_m;
+    const int index = blockIdx.x - (is_b ? args.ctas_a : 0), matrix = index / tiles, tile = index - matrix * tiles;
+    const int row = tile % tiles_m * ROWS + threadIdx.x, first = tile / tiles_m * COLUMNS;
     const u32 *from = scales->source + matrix * scales->source_matrix + row * scales->row_stride;
     u32 *to = scales->target + matrix * scales->target_matrix + row;
     u32 word[COLUMNS];
