@@ -165,7 +165,8 @@ static inline struct dg_tensor dg_transposed(struct dg_tensor tensor)
  *
  * so scales has ceil(rows / block_rows) x ceil(columns / block_columns) entries; with DG_UE8M0X4 the
  * dimension that runs along k is ceil(entries / 4) words.  Scales may have any strides: row-major,
- * column-major ("MN-major") and padded layouts are all read in place, on every backend. */
+ * column-major ("MN-major") and padded layouts are all read in place, on every backend; from copies where
+ * dg_workspace_bytes() has room for them. */
 struct dg_scaled {
     struct dg_tensor values;
     struct dg_tensor scales; /* DG_F32 or DG_UE8M0X4 */
