@@ -387,8 +387,8 @@ static dg_status repack_operands(struct call *call)
                                 : DG_OK;
 }
 
-// Whether scales that TMA does not take get copies that it does.
-static int copies_scales(const struct call *call)
+// Whether scales that TMA does not take may get copies that it does.
+static int has_room_for_scales(const struct call *call)
 {
     const size_t room = call->args.gemm.workspace_bytes;
     return call->plan->spare_bytes && room >= (size_t)call->workspace.whole;
@@ -465,11 +465,13 @@ static dg_status multiply(struct call *call)
     memset(&maps, 0, sizeof maps);
     const struct stack d = describe_d(call);
     const int d_tma = d_fits_tma(call, &d), fits = scales_fit_tma(call, &sfa, &sfb);
-    const int scales_tma = fits || copies_scales(call);
+    const int scales_tma = fits || has_room_for_scales(call);
     DG_TRY(choose_kernel(call, scales_tma, &kernel));
     DG_TRY(dg_sm90_find_kernel(call->state, &kernel, sizeof kernel, dg_sm90_grouped_describe,
                                &kernel, &found));
     const struct dg_sm90_config *c = &kernel.tile.config;
+    if (d_tma)
+        DG_TRY(map_d(call, &kernel.tile, &d, &maps));
     if (scales_tma && !fits) {
         DG_TRY(copy_scales(call));
         scales_fit_tma(call, &sfa, &sfb);
@@ -478,8 +480,6 @@ static dg_status multiply(struct call *call)
     fill_groups(call, &d, d_tma && scales_tma, &groups);
     if (scales_tma)
         DG_TRY(map_scales(call, &kernel.tile, &sfa, &sfb, &maps));
-    if (d_tma)
-        DG_TRY(map_d(call, &kernel.tile, &d, &maps));
     DG_TRY(repack_operands(call));
     DG_TRY(map_values(call, c, &maps.values));
     if (call->kind == DG_KIND_K_GROUPED)

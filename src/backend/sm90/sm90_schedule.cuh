@@ -75,12 +75,12 @@ DG_DEVICE int group_or_none(const struct dg_sm90_group_args *groups, int group)
     return (u32)group < (u32)groups->groups ? group : -1;
 }
 
-// While tiles are loaded and multiplied, any read takes a walker hundreds of clocks, and one of the layout a thousand.
-// So it reads a window of rows ahead, and keeps two bits for each row of the window that it is in:
+// While tiles are loaded and multiplied, each read takes a walker hundreds of clocks.  So it reads a window of rows ahead,
+// and keeps two bits for each row of the window that it is in:
 //
 //     rows        5 5 5 5 5 5 7 7 7 - - - - - - - 2 2 2 2 2 2 2 2       -: of no group
-//     is_first    x . . . . . x . . x . . . . . . x . . . . . . .       a section begins
-//     is_idle     . . . . . . . . . x x x x x x x . . . . . . . .
+//     firsts      x . . . . . x . . x . . . . . . x . . . . . . .       a section begins
+//     idles       . . . . . . . . . x x x x x x x . . . . . . . .
 //     lane        0               1               2                     each has LANE_ROWS, side by side
 DG_DEVICE void read_ahead(const struct dg_sm90_group_args *groups, struct walk *walk, int window, int limit)
 {
