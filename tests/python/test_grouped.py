@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # test_grouped.py - deep_gemm's grouped FP8 functions against float64 products group by group:
 # layouts by index and by ends, masked, k-grouped; every name and spelling of the arguments.
+import ctypes
 import os
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from common import KITS, POISON, TORCH, Operand, Output, assert_close, deep_gemm, main, need_torch
 from common import random, refused, tap
+from deep_gemm import _grouped
 
 
 class Rows:
@@ -134,6 +136,33 @@ def test_contiguous_nn_reads_b_with_rows_along_k():
             m_indices=kit.i32(rows.index),
         )
         check_groups(rows, a, b, d, "exchanged view")
+
+
+def test_large_products_ask_for_room_for_copies_of_their_scales():
+    """The line that says what they are: it must be one, and name the layouts of the scales."""
+    lines, plain = [], _grouped._space
+    _grouped._space = lambda device, line: lines.append(line) or plain(device, line)
+    try:
+        for kit in KITS:
+            rows, a, b, d = contiguous_problem(kit, (1000, 100), 72, 300)
+            nt, nn = (
+                getattr(deep_gemm, "m_grouped_fp8_gemm_%s_contiguous" % kind)
+                for kind in ("nt", "nn")
+            )
+            values, scales = a.pair(kit)
+            columns = kit.swap(scales)
+            columns = columns.copy() if kit.name == "numpy" else columns.contiguous()
+            nt((values, scales), b.pair(kit), d.tensor, kit.i32(rows.index))
+            nt((values, kit.swap(columns)), b.pair(kit), d.tensor, kit.i32(rows.index))
+            nn(a.pair(kit), b.transposed_pair(kit), d.tensor, kit.i32(rows.index))
+            check_groups(rows, a, b, d)
+    finally:
+        _grouped._space = plain
+    assert len(lines) == 3 * len(KITS)
+    for i, line in enumerate(lines):
+        assert ("sfa_layout=mn" in line) == (i % 3 == 1) and " sfb_layout=k" in line, line
+        problem, lib = ctypes.create_string_buffer(1024), _grouped.lib
+        lib.check(lib.library().dg_problem_parse(line.encode(), problem))
 
 
 def test_one_scale_per_row_of_b_is_read_as_such():
