@@ -60,7 +60,7 @@ static dg_status add_file(const char *path, struct dg_strbuf *text)
     dg_status status = file ? DG_OK : dg_fail(DG_IO_ERROR, "%s: cannot be read", path);
     while (status == DG_OK && fgets(line, sizeof line, file)) {
         line[strcspn(line, "#\n")] = 0;
-        if (line[strspn(line, " ")] && !strstr(line, " rows=")) // the command's word
+        if (line[strspn(line, " ")])
             status = add_line(line, text);
     }
     if (file)
@@ -71,8 +71,9 @@ static dg_status add_file(const char *path, struct dg_strbuf *text)
 static dg_status add_all(struct dg_strbuf *text)
 {
     static const char *const files[] = {
-        "bench/shapes/deepseek-v3-dense.txt", "bench/shapes/deepseek-v3-1d1d.txt",
-        "bench/shapes/other-models-dense.txt", "bench/shapes/with-c.txt"};
+        "bench/shapes/deepseek-v3-dense.txt",    "bench/shapes/deepseek-v3-1d1d.txt",
+        "bench/shapes/deepseek-v3-grouped.txt",  "bench/shapes/other-models-dense.txt",
+        "bench/shapes/other-models-grouped.txt", "bench/shapes/with-c.txt"};
     dg_strbuf_add(
         text,
         "# tile, cluster or division of k, CTAs / band of the plan for each device; written by "

@@ -89,7 +89,7 @@ static const double divided_l2 = 41.2;
 
 static double element_bytes(const struct dg_problem *p)
 {
-    return p->d_type == DG_F32 ? 4 : 2;
+    return (double)dg_type_bytes(p->d_type);
 }
 
 int dg_sm90_adds_in_memory(const struct dg_problem *p)

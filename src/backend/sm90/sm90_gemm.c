@@ -149,7 +149,7 @@ static dg_status map_d(struct dg_sm90_state *state, const struct dg_problem *p,
                        const struct dg_sm90_kernel *kernel, const struct dg_gemm_args *args,
                        struct dg_sm90_maps *maps)
 {
-    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    const int64_t element = (int64_t)dg_type_bytes(p->d_type);
     const int32_t columns = dg_sm90_d_columns(kernel);
     return make_map(state, "d", args->d.data,
                     p->d_type == DG_F32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32
@@ -225,7 +225,7 @@ struct dg_sm90_divisor dg_sm90_divide_by(int64_t by)
 struct dg_sm90_gemm_args dg_sm90_operand_args(const struct dg_problem *p,
                                               const struct dg_gemm_args *args, int d_tma)
 {
-    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    const int64_t element = (int64_t)dg_type_bytes(p->d_type);
     return (struct dg_sm90_gemm_args){
         .sfa = args->sfa.data,
         .sfb = args->sfb.data,
@@ -262,7 +262,7 @@ static void fill_args(const struct dg_problem *p, const struct dg_plan *plan,
     const int32_t tile_rows = dg_sm90_tile_rows(c, p->m);
     const int64_t rows_m = (int64_t)tile_rows * c->cluster_m,
                   rows_n = (int64_t)c->block_n * c->cluster_n;
-    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    const int64_t element = (int64_t)dg_type_bytes(p->d_type);
     const int32_t units_m = (int32_t)((p->m + rows_m - 1) / rows_m),
                   units_n = (int32_t)((p->n + rows_n - 1) / rows_n),
                   band = c->split ? units_m : plan->band; // the split kernel walks nothing
@@ -497,7 +497,7 @@ dg_status dg_sm90_fill(struct dg_sm90_state *state, const struct dg_problem *p,
         .c_column_stride = args->c.column_stride,
         .m = p->m,
         .n = p->n,
-        .element_bytes = p->d_type == DG_F32 ? 4 : 2,
+        .element_bytes = (int)dg_type_bytes(p->d_type),
     };
     const int64_t blocks = (p->m * p->n + 1023) / 1024;
     void *parameters[] = {&fill};

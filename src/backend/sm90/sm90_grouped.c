@@ -239,7 +239,7 @@ static struct stack describe_d(const struct call *call)
 {
     const struct dg_problem *p = call->problem;
     const struct dg_matrix_view *d = &call->args.gemm.d;
-    const int64_t element = p->d_type == DG_F32 ? 4 : 2, groups = groups_of_d(call);
+    const int64_t element = (int64_t)dg_type_bytes(p->d_type), groups = groups_of_d(call);
     const int64_t distance = groups > 1 && d->row_stride ? call->args.d_group / d->row_stride : 0;
     return (struct stack){"d",
                           d->data,
@@ -257,7 +257,7 @@ static struct stack describe_d(const struct call *call)
 static int d_fits_tma(const struct call *call, const struct stack *d)
 {
     const struct dg_problem *p = call->problem;
-    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    const int64_t element = (int64_t)dg_type_bytes(p->d_type);
     return fits_tma(d, 1) && p->n * element % 16 == 0 && d->rows < INT32_MAX - 65536 &&
            (groups_of_d(call) == 1 || (call->args.gemm.d.row_stride > 0 &&
                                        call->args.d_group % call->args.gemm.d.row_stride == 0));
@@ -267,7 +267,7 @@ static dg_status map_d(const struct call *call, const struct dg_sm90_kernel *ker
                        const struct stack *d, struct dg_sm90_group_maps *maps)
 {
     const int32_t columns = dg_sm90_d_columns(kernel);
-    const int64_t bytes = columns * (call->problem->d_type == DG_F32 ? 4 : 2);
+    const int64_t bytes = columns * (int64_t)dg_type_bytes(call->problem->d_type);
     DG_TRY(
         make_map(call, d, (uint32_t)columns, 16, dg_cuda_tensor_map_swizzle(bytes), 2, &maps->d));
     return make_map(call, d, (uint32_t)kernel->config.block_n, (uint32_t)kernel->config.block_m,
@@ -493,7 +493,7 @@ static dg_status multiply(struct call *call)
 static dg_status fill_all(const struct call *call)
 {
     const struct dg_problem *p = call->problem;
-    const int64_t element = p->d_type == DG_F32 ? 4 : 2;
+    const int64_t element = (int64_t)dg_type_bytes(p->d_type);
     struct dg_gemm_args args = call->args.gemm;
     for (int64_t group = 0; group < groups_of_d(call) && p->c_mode != DG_C_IN_PLACE; group++) {
         DG_TRY(dg_sm90_fill(call->state, p, &args));

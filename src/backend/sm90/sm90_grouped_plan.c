@@ -83,7 +83,7 @@ static struct usual usual_sizes(const struct dg_problem *p)
 static double store_clocks(const struct dg_sm90_config *c, const struct dg_problem *p, int64_t rows,
                            double halves)
 {
-    const double kb = (double)rows * c->block_n * (p->d_type == DG_F32 ? 4 : 2) / 1024;
+    const double kb = (double)rows * c->block_n * (double)dg_type_bytes(p->d_type) / 1024;
     if (dg_sm90_adds_in_memory(p))
         return fmax(450, 110 * (kb - 26));
     const double edges = 1 / (double)CEIL_DIV(p->n, c->block_n);
@@ -121,7 +121,7 @@ static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
                                    (rest ? tile_clocks(c, p, u.k, rest) : 0));
     const double ghz = 1.65, waves = ceil(tiles / device->num_sms);
     const double clocks = 5380 + waves * work / tiles;
-    const double element = (p->d_type == DG_F32 ? 4 : 2) * (p->c_mode == DG_C_NONE ? 1 : 2);
+    const double element = (double)dg_type_bytes(p->d_type) * (p->c_mode == DG_C_NONE ? 1 : 2);
     const double bytes = (double)u.groups * ((double)(u.rows + p->n) * (double)u.k +
                                              (double)u.rows * (double)p->n * element);
     const double busy = clocks / ghz / 1e3, moving = bytes / device->memory_gbs / 1e3;
