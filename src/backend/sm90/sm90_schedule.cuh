@@ -156,8 +156,9 @@ DG_DEVICE int next_run(const struct dg_sm90_gemm_args *args, const struct dg_sm9
 
 // D = 0 in rows of no group, by one warp of each CTA: BY_INDEX, rows of 16 aligned bytes.  That takes neither the tensor
 // cores nor the ring, so it runs beside the products instead of after them: by the copy engine, as a warp's own stores
-// would wait behind the math groups' reads of shared memory; two rows at a time and as many in each CTA, as CTAs that
-// fall behind would read from memory the weights that the others had.  `zeros`: ZERO_BYTES of shared memory.
+// would wait behind the math groups' reads of shared memory; as many in each CTA, and two at a time, unless there is little
+// else to do: CTAs that fall behind would read from memory the weights that the others had.  `zeros`: ZERO_BYTES of
+// shared memory.
 enum { ZERO_BYTES = 2048 };
 
 DG_DEVICE void clear_rows(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, u32 zeros,
@@ -170,13 +171,17 @@ DG_DEVICE void clear_rows(const struct dg_sm90_gemm_args *args, const struct dg_
     __syncwarp();
     for (int first = blockIdx.x; first < limit; first += gridDim.x * 32) {
         const i64 row = first + (i64)lane * gridDim.x;
-        for (u32 todo = __ballot_sync(~0u, row < limit && group_or_none(groups, groups->layout[row]) < 0); todo;
-             todo &= todo - 1) {
+        u32 todo = __ballot_sync(~0u, row < limit && group_or_none(groups, groups->layout[row]) < 0);
+        const int has_few_tiles = __popc(todo) > 24;
+        for (; todo; todo &= todo - 1) {
             char *at = (char *)args->d + (first + (__ffs(todo) - 1) * gridDim.x) * args->d_row_stride * element;
             for (int i = lane * ZERO_BYTES; i < bytes; i += 32 * ZERO_BYTES)
                 dg_bulk_store(at + i, zeros, min(bytes - i, ZERO_BYTES));
             dg_bulk_commit_group();
-            dg_bulk_wait_group_written(1);
+            if (has_few_tiles)
+                dg_bulk_wait_group_written(7);
+            else
+                dg_bulk_wait_group_written(1);
         }
     }
     dg_bulk_wait_group_written(0); // the zeros must outlive their copies
