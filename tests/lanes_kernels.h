@@ -122,43 +122,43 @@ static inline void __syncwarp(void)
 
 enum { LANES_WORDS = 128 }; // that a thread may have on their way
 
-static struct {
-    struct {
-        u32 smem;
-        const void *global; // NULL: zeros
-        int group;
-    } words[LANES_WORDS];
+struct lanes_word {
+    u32 smem;
+    const void *global; // NULL: zeros
+    int group;
+};
+
+static struct lanes_words {
+    struct lanes_word list[LANES_WORDS];
     int count, groups, run;
 } lanes_words[LANES_MOST];
 
 // All but those of the `pending` newest groups.
 static inline void lanes_land(int pending)
 {
-    const int thread = (int)threadIdx.x;
+    struct lanes_words *own = &lanes_words[threadIdx.x];
     int kept = 0;
-    for (int i = 0; i < lanes_words[thread].count; i++) {
-        if (lanes_words[thread].words[i].group >= lanes_words[thread].groups - pending && pending)
-            lanes_words[thread].words[kept++] = lanes_words[thread].words[i];
-        else if (lanes_words[thread].words[i].global)
-            memcpy(lanes_shared + lanes_words[thread].words[i].smem,
-                   lanes_words[thread].words[i].global, 4);
+    for (int i = 0; i < own->count; i++) {
+        const struct lanes_word word = own->list[i];
+        if (pending && word.group >= own->groups - pending)
+            own->list[kept++] = word;
+        else if (word.global)
+            memcpy(lanes_shared + word.smem, word.global, 4);
         else
-            memset(lanes_shared + lanes_words[thread].words[i].smem, 0, 4);
+            memset(lanes_shared + word.smem, 0, 4);
     }
-    lanes_words[thread].count = kept;
+    own->count = kept;
 }
 
-__attribute__((unused)) static void dg_cp_async_4(u32 smem, const void *global, int valid)
+static inline void dg_cp_async_4(u32 smem, const void *global, int valid)
 {
-    const int thread = (int)threadIdx.x;
-    if (lanes_words[thread].run != lanes.runs) // what the last CTA never waited for
-        lanes_words[thread].count = 0, lanes_words[thread].run = lanes.runs;
-    if (lanes_words[thread].count == LANES_WORDS)
+    struct lanes_words *own = &lanes_words[threadIdx.x];
+    if (own->run != lanes.runs) // what the last CTA never waited for
+        own->count = 0, own->run = lanes.runs;
+    if (own->count == LANES_WORDS)
         abort();
     memset(lanes_shared + smem, 0xff, 4);
-    lanes_words[thread].words[lanes_words[thread].count].smem = smem;
-    lanes_words[thread].words[lanes_words[thread].count].global = valid ? global : NULL;
-    lanes_words[thread].words[lanes_words[thread].count++].group = lanes_words[thread].groups;
+    own->list[own->count++] = (struct lanes_word){smem, valid ? global : NULL, own->groups};
 }
 
 static inline void dg_cp_async_commit_group(void)

@@ -142,10 +142,10 @@ def contiguous(
     space, needed = None, needs_workspace(values_a) or needs_workspace(seen_b)
     if needed or m >= 1024:  # large products are faster with some, if their scales lie by rows
         scales_a, scales_b = operand_a[1], operand_b[1]
-        line = "fp8_m_grouped_contiguous%s groups=%d m=%d n=%d k=%d sfb=%d %s %s %s %s%s%s%s%s" % (
+        line = "fp8_m_grouped_contiguous%s groups=%d m=%d n=%d k=%d sfb=%d %s %s %s %s %s%s%s%s" % (
             "_nn" if transposed_b else "", groups, m, n, k, operand_b[3 if transposed_b else 2],
             layout_words("a", values_a), layout_words("b", seen_b), _out_words(out, None),
-            _scale_words("sfa", scales_a), _scale_words(" sfb", scales_b, transposed_b),
+            _scale_words("sfa", scales_a), _scale_words("sfb", scales_b, transposed_b),
             " layout=ends" if use_psum_layout else "",
             " expected_m=%d" % expected_m if expected_m else "",
             " sf=ue8m0" if scales_a.type == I32 else "",

@@ -214,13 +214,15 @@ static int fits_tma(const struct stack *stack, int64_t column_stride)
            (stack->groups == 1 || (stack->group_bytes % 16 == 0 && stack->group_bytes > 0));
 }
 
-static int scales_fit_tma(const struct call *call, struct stack *a, struct stack *b)
+static int sfa_fits_tma(const struct call *call, const struct stack *a)
 {
-    const struct dg_gemm_args *args = &call->args.gemm;
-    describe_scales(call, a, b);
-    return fits_tma(a, args->sfa.row_stride) &&
-           fits_tma(b, call->problem->sfb_block_n == 1 ? args->sfb.row_stride
-                                                       : args->sfb.column_stride);
+    return fits_tma(a, call->args.gemm.sfa.row_stride);
+}
+
+static int sfb_fits_tma(const struct call *call, const struct stack *b)
+{
+    const struct dg_matrix_view *sfb = &call->args.gemm.sfb;
+    return fits_tma(b, call->problem->sfb_block_n == 1 ? sfb->row_stride : sfb->column_stride);
 }
 
 static dg_status map_scales(const struct call *call, const struct dg_sm90_kernel *kernel,
@@ -416,24 +418,22 @@ static struct dg_sm90_scales copy_of_scales(const struct stack *stack, int is_al
     return scales;
 }
 
-static dg_status copy_scales(struct call *call)
+// Makes `a` and `b` describe the copies.
+static dg_status copy_scales(struct call *call, struct stack *a, struct stack *b)
 {
-    const int is_along_k = call->problem->sfb_block_n != 1;
+    const int fits_a = sfa_fits_tma(call, a), fits_b = sfb_fits_tma(call, b);
     struct dg_gemm_args *args = &call->args.gemm;
     struct dg_sm90_scales copy_a = {.rows = 0}, copy_b = {.rows = 0};
-    struct stack a, b;
-    describe_scales(call, &a, &b);
-    const int fits_a = fits_tma(&a, args->sfa.row_stride);
-    const int fits_b = fits_tma(&b, is_along_k ? args->sfb.column_stride : args->sfb.row_stride);
     char *workspace = args->workspace;
     if (!fits_a)
-        copy_a = copy_of_scales(&a, 0, workspace + call->workspace.sfa, &args->sfa,
+        copy_a = copy_of_scales(a, 0, workspace + call->workspace.sfa, &args->sfa,
                                 &call->args.sfa_group);
     if (!fits_b)
-        copy_b = copy_of_scales(&b, is_along_k, workspace + call->workspace.sfb, &args->sfb,
-                                &call->args.sfb_group);
-    return dg_sm90_repack_scales(call->state, &copy_a, fits_a ? 0 : a.groups, &copy_b,
-                                 fits_b ? 0 : b.groups, args);
+        copy_b = copy_of_scales(b, call->problem->sfb_block_n != 1, workspace + call->workspace.sfb,
+                                &args->sfb, &call->args.sfb_group);
+    describe_scales(call, a, b);
+    return dg_sm90_repack_scales(call->state, &copy_a, fits_a ? 0 : a->groups, &copy_b,
+                                 fits_b ? 0 : b->groups, args);
 }
 
 // The kernel of the plan, or where the scales lie otherwise than it hoped for, that of a plan for any layout.
@@ -464,7 +464,9 @@ static dg_status multiply(struct call *call)
     struct stack sfa, sfb;
     memset(&maps, 0, sizeof maps);
     const struct stack d = describe_d(call);
-    const int d_tma = d_fits_tma(call, &d), fits = scales_fit_tma(call, &sfa, &sfb);
+    describe_scales(call, &sfa, &sfb);
+    const int d_tma = d_fits_tma(call, &d);
+    const int fits = sfa_fits_tma(call, &sfa) && sfb_fits_tma(call, &sfb);
     const int scales_tma = fits || has_room_for_scales(call);
     DG_TRY(choose_kernel(call, scales_tma, &kernel));
     DG_TRY(dg_sm90_find_kernel(call->state, &kernel, sizeof kernel, dg_sm90_grouped_describe,
@@ -472,10 +474,8 @@ static dg_status multiply(struct call *call)
     const struct dg_sm90_config *c = &kernel.tile.config;
     if (d_tma)
         DG_TRY(map_d(call, &kernel.tile, &d, &maps));
-    if (scales_tma && !fits) {
-        DG_TRY(copy_scales(call));
-        scales_fit_tma(call, &sfa, &sfb);
-    }
+    if (scales_tma && !fits)
+        DG_TRY(copy_scales(call, &sfa, &sfb));
     fill_args(call, c, d_tma, &args);
     fill_groups(call, &d, d_tma && scales_tma, &groups);
     if (scales_tma)
