@@ -108,6 +108,21 @@ static double tile_clocks(const struct dg_sm90_config *c, const struct dg_proble
            store_clocks(c, p, rows, halves);
 }
 
+// As a rule memory is the limit, and the choice is one of how the last tiles end.
+static int has_small_groups(const struct usual *usual)
+{
+    return usual->rows <= 128;
+}
+
+// What the last tiles add: CTAs do not end together, and the few that a last round has do not fill the memory's way.
+// `tile_us` is a tile's time where nothing else runs, `moving` its share of the memory's.
+static double ending_us(double tiles, double num_sms, double tile_us, double moving)
+{
+    const double last = fmod(tiles, num_sms);
+    const double alone = last > 0 ? fmax(0, 1.2 * tile_us - last * moving) : 0;
+    return 0.5 * alone + 0.06 * fmax(tile_us, fmin(tiles, num_sms) * moving);
+}
+
 // Microseconds: of the SMs or of the memory, whichever is longer; where the two are alike, adding to D takes longer than
 // either, and as the memory reads and writes in turns, it does three quarters of what else it can.
 static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
@@ -125,8 +140,13 @@ static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
     const double bytes = (double)u.groups * ((double)(u.rows + p->n) * (double)u.k +
                                              (double)u.rows * (double)p->n * element);
     const double busy = clocks / ghz / 1e3, moving = bytes / device->memory_gbs / 1e3;
-    return dg_sm90_adds_in_memory(p) ? pow(pow(busy, 4) + pow(moving / 0.7, 4), 0.25)
-                                     : fmax(busy, moving / 0.9 + 2);
+    if (dg_sm90_adds_in_memory(p))
+        return pow(pow(busy, 4) + pow(moving / 0.7, 4), 0.25);
+    const double ending =
+        has_small_groups(&u)
+            ? ending_us(tiles, device->num_sms, work / tiles / ghz / 1e3, moving / 0.9 / tiles)
+            : 0;
+    return fmax(busy, moving / 0.9 + 2 + ending);
 }
 
 // The band, in tiles, that makes the tiles in flight read the fewest rows of A and B; lower groups have lower ones.
@@ -222,13 +242,15 @@ dg_status dg_sm90_grouped_plan(const struct dg_problem *problem, const struct dg
                                struct dg_plan *plan)
 {
     const struct tiles tiles = tiles_for(problem->sfb_block_n);
+    const struct usual usual = usual_sizes(problem);
+    const double clearly = has_small_groups(&usual) ? 0.997 : 1;
     const struct dg_sm90_config *best = NULL;
     double least = INFINITY;
     DG_TRY(check_sizes(problem));
     for (int i = 0; i < tiles.count; i++) {
         const struct dg_sm90_config *tile = &tiles.list[i];
         const double us = cost(tile, problem, device);
-        if (us < least)
+        if (us < clearly * least)
             least = us, best = tile;
     }
     fill_plan(best, problem, device, "least predicted time", plan);
