@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from math import prod
 from typing import Any, Sequence, Tuple
 
 from . import _fast
@@ -32,6 +33,7 @@ Tensor = Any  # torch.Tensor, or an array of a library that _tensor.py can read
 Scaled = Tuple[Tensor, Tensor]  # data and scales
 
 _ROWS_OF_RECIPES = {(1, 128, 128): 128, (1, 1, 128): 1}  # of B, that share a scale
+_LARGE = 1 << 34  # products; a smaller call is not faster with more workspace than it needs
 _TRANSPOSED = {"nt": (False, False), "nn": (False, True), "tn": (True, True), "tt": (True, False)}
 
 
@@ -136,7 +138,13 @@ def layout_words(name, tensor):
     return "%s=%s ld%s=%d" % (name, major, name, stride)
 
 
-def _problem_line(kind, a, b, d, c, block_n, scales):
+def scale_words(name, scales, transposed=False):
+    """The problem line's words for which dimension of scales [.., rows, k blocks] lies together."""
+    along_k = scales.stride[-2:-1] if transposed else scales.stride[-1:]
+    return "%s_layout=%s" % (name, "k" if along_k == (1,) else "mn")
+
+
+def _problem_line(kind, a, b, d, c, block_n, scales_a, scales_b):
     """The call as the library's problem line (deepgemm.h), for dg_workspace_bytes."""
     a_t, b_t = _TRANSPOSED[kind]
     m, k = reversed(a.shape) if a_t else a.shape
@@ -145,11 +153,31 @@ def _problem_line(kind, a, b, d, c, block_n, scales):
     words.append(layout_words("a", a.swapped() if a_t else a))
     words.append(layout_words("b", b.swapped() if b_t else b))
     words.append("out=%s ldd=%d" % ("bf16" if d.type == lib.BF16 else "fp32", d.stride[0]))
+    words.append(scale_words("sfa", scales_a, a_t))
+    words.append(scale_words("sfb", scales_b, b_t))
     if c is not None:
         words.append("c=inplace" if c.data == d.data else "c=separate")
-    if scales.type == I32:
+    if scales_a.type == I32:
         words.append("sf=ue8m0")
     return " ".join(words)
+
+
+def _space(kind, a, b, d, c, block_n, scales_a, scales_b):
+    """Workspace: what a call needs, and what makes it faster."""
+    a_t, b_t = _TRANSPOSED[kind]
+    needed = needs_workspace(a.swapped() if a_t else a) or needs_workspace(
+        b.swapped() if b_t else b
+    )
+    is_large = d.device != CPU and prod(d.shape) * a.shape[0 if a_t else 1] >= _LARGE
+    if not needed and not is_large:
+        return None
+    line = _problem_line(kind, a, b, d, c, block_n, scales_a, scales_b)
+    try:
+        return _runtime.workspace(d.device, line)
+    except lib.Error:  # the call itself says what is wrong, in the words of its arguments
+        if needed:
+            raise
+        return None
 
 
 def _check_nt_sizes(kind, a, b, d):
@@ -184,12 +212,7 @@ def gemm(kind, a, b, d, c, recipe, recipe_a, recipe_b):
     packed_a = packed_scaled(values_a, scales_a, *((128, 1) if a_t else (1, 128)))
     packed_b = packed_scaled(values_b, scales_b, *((128, block_n) if b_t else (block_n, 128)))
     context = _runtime.context(device)
-    space = None
-    if needs_workspace(values_a.swapped() if a_t else values_a) or needs_workspace(
-        values_b.swapped() if b_t else values_b
-    ):
-        line = _problem_line(kind, values_a, values_b, out, add, block_n, scales_a)
-        space = _runtime.workspace(device, line)
+    space = _space(kind, values_a, values_b, out, add, block_n, scales_a, scales_b)
     run, options = getattr(lib.library(), "dg_fp8_gemm_" + kind), _options(space)
     structs = (packed_a, packed_b, out.packed())
     status = run(

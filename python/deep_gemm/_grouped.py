@@ -22,6 +22,7 @@ from ._dense import (
     needs_workspace,
     older_positions,
     pair,
+    scale_words,
     swap_last,
     wgrad_gemm_fp8_fp8_fp32_nt,
 )
@@ -95,12 +96,6 @@ def _out_words(d, c):
     return words
 
 
-def _scale_words(name, scales, transposed=False):
-    """The problem line's words for which dimension of scales [.., rows, k blocks] lies together."""
-    along_k = scales.stride[-2:-1] if transposed else scales.stride[-1:]
-    return "%s_layout=%s" % (name, "k" if along_k == (1,) else "mn")
-
-
 def _operands(a, b, transposed_b, recipe, recipe_a, recipe_b):
     values_a, scales_a = pair("a", a)
     values_b, scales_b = pair("b", b)
@@ -145,7 +140,7 @@ def contiguous(
         line = "fp8_m_grouped_contiguous%s groups=%d m=%d n=%d k=%d sfb=%d %s %s %s %s %s%s%s%s" % (
             "_nn" if transposed_b else "", groups, m, n, k, operand_b[3 if transposed_b else 2],
             layout_words("a", values_a), layout_words("b", seen_b), _out_words(out, None),
-            _scale_words("sfa", scales_a), _scale_words("sfb", scales_b, transposed_b),
+            scale_words("sfa", scales_a), scale_words("sfb", scales_b, transposed_b),
             " layout=ends" if use_psum_layout else "",
             " expected_m=%d" % expected_m if expected_m else "",
             " sf=ue8m0" if scales_a.type == I32 else "",

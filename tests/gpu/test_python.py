@@ -128,6 +128,18 @@ def test_contiguous_groups_are_as_accurate_as_deepgemms():
 
 def test_scales_in_any_layout_give_the_same_bits():
     """Large products copy scales for TMA, small ones read them in place."""
+    m, n, k = 1536, 2112, 7168
+    a, square, rows = per_token(normal(m, k)), per_block(normal(n, k)), per_token(normal(n, k))
+    for b, recipe in ((square, None), (rows, (1, 1, 128))):
+        results = []
+        for turn in (lambda scales: scales, lambda scales: scales.t().contiguous().t()):
+            results.append(torch.full((m, n), float("nan"), dtype=torch.bfloat16, device="cuda"))
+            scales_of_b = turn(b[1]) if b is rows else b[1]
+            deep_gemm.fp8_gemm_nt(
+                (a[0], turn(a[1])), (b[0], scales_of_b), results[-1], recipe=recipe
+            )
+        assert not bool(results[0].isnan().any())
+        assert torch.equal(*results), "dense, recipe %s" % (recipe,)
     groups, m, n, k = 4, 6144, 4096, 1408
     (a, sfa), b = per_token(normal(m, k)), per_block(normal(groups, n, k))
     index = torch.arange(m, device="cuda", dtype=torch.int32) // (m // groups)

@@ -111,21 +111,31 @@ struct scale_maps {
     int64_t columns;          // words along k
 };
 
+static struct scale_maps describe_scales(const struct dg_problem *p,
+                                         const struct dg_gemm_args *args)
+{
+    const int64_t blocks = (p->k + 127) / 128;
+    struct scale_maps maps = {.columns = p->sf_type == DG_UE8M0X4 ? (blocks + 3) / 4 : blocks};
+    maps.a_bytes = map_stride(args->sfa.column_stride * 4, maps.columns);
+    maps.b_bytes = p->sfb_block_n == 1 ? map_stride(args->sfb.column_stride * 4, maps.columns)
+                                       : map_stride(args->sfb.row_stride * 4, (p->n + 127) / 128);
+    return maps;
+}
+
 // Can TMA read the scales?  A's rows, and B's in the 1D1D kernel, must be contiguous along the rows, B's blocks in
 // the 1D2D kernel along k.
-static int scales_fit_tma(const struct dg_problem *p, const struct dg_gemm_args *args,
-                          struct scale_maps *maps)
+static int sfa_fits_tma(const struct dg_problem *p, const struct dg_gemm_args *args,
+                        const struct scale_maps *maps)
 {
-    const int64_t blocks = (p->k + 127) / 128,
-                  rows_b = p->sfb_block_n == 1 ? p->n : (p->n + 127) / 128;
-    maps->columns = p->sf_type == DG_UE8M0X4 ? (blocks + 3) / 4 : blocks;
-    maps->a_bytes = map_stride(args->sfa.column_stride * 4, maps->columns);
+    return (args->sfa.row_stride == 1 || p->m == 1) && is_aligned(args->sfa.data, maps->a_bytes);
+}
+
+static int sfb_fits_tma(const struct dg_problem *p, const struct dg_gemm_args *args,
+                        const struct scale_maps *maps)
+{
     const int per_row = p->sfb_block_n == 1;
-    maps->b_bytes = per_row ? map_stride(args->sfb.column_stride * 4, maps->columns)
-                            : map_stride(args->sfb.row_stride * 4, rows_b);
-    return (args->sfa.row_stride == 1 || p->m == 1) && is_aligned(args->sfa.data, maps->a_bytes) &&
-           ((per_row ? args->sfb.row_stride : args->sfb.column_stride) == 1 ||
-            (per_row ? rows_b : maps->columns) == 1) &&
+    return ((per_row ? args->sfb.row_stride : args->sfb.column_stride) == 1 ||
+            (per_row ? p->n : maps->columns) == 1) &&
            is_aligned(args->sfb.data, maps->b_bytes);
 }
 
@@ -297,11 +307,9 @@ static dg_status get_kernel(struct dg_sm90_state *state, struct dg_sm90_kernel *
 static dg_status plan_any_layout(const struct dg_sm90_state *state,
                                  const struct dg_problem *problem, struct dg_plan *plan)
 {
-    struct dg_problem other = *problem;
     struct dg_device device = state->device;
-    other.sfa_major = other.sfb_major = DG_K_MAJOR;
     device.num_sms = plan->num_sms;
-    return dg_sm90_plan(&other, &device, plan);
+    return dg_sm90_plan_any_layout(problem, &device, plan);
 }
 
 // Strides of scales are no part of a problem: may TMA take them when they have no gaps or rows padded to
@@ -337,7 +345,7 @@ static dg_status prepare_gemm(struct dg_sm90_state *state, const struct dg_probl
         return get_kernel(state, &kernel, &found);
     expect_scales(problem, &by_tma, &any_layout);
     kernel.scales_tma = 1;
-    if (by_tma)
+    if (by_tma || plan->spare_bytes)
         DG_TRY(get_kernel(state, &kernel, &found));
     if (!any_layout)
         return DG_OK;
@@ -358,6 +366,8 @@ dg_status dg_sm90_prepare(struct dg_sm90_state *state, const struct dg_problem *
     if (plan->kernel != DG_KERNEL_SM90_GEMM)
         return DG_OK;
     DG_TRY(prepare_gemm(state, problem, plan));
+    if (plan->spare_bytes)
+        DG_TRY(dg_sm90_repack_scales_prepare(state));
     return plan->repack_a || plan->repack_b ? dg_sm90_repack_prepare(state) : DG_OK;
 }
 
@@ -370,6 +380,7 @@ struct call {
     int32_t num_ctas, band, num_sms;
     uint32_t flags;
     struct dg_matrix_view a, b, sfa, sfb, c, d;
+    void *room; // for copies of scales
 };
 
 struct launch {
@@ -377,6 +388,7 @@ struct launch {
     struct dg_sm90_gemm_args args;
     CUfunction function;
     uint32_t num_ctas, num_threads, cluster, smem_bytes;
+    struct dg_sm90_scales copy_a, copy_b; // those to make first; of no rows: none
 };
 _Static_assert(sizeof(struct call) % 8 == 0 && sizeof(struct launch) % 8 == 0,
                "a memo takes whole words");
@@ -384,6 +396,13 @@ _Static_assert(sizeof(struct call) % 8 == 0 && sizeof(struct launch) % 8 == 0,
 struct dg_memo *dg_sm90_launches_create(void)
 {
     return dg_memo_create(256, sizeof(struct call), sizeof(struct launch));
+}
+
+// Whether scales that TMA does not take may get copies that it does.
+static int has_room_for_scales(const struct dg_plan *plan, const struct dg_gemm_args *args)
+{
+    const int64_t whole = plan->workspace_bytes + plan->spare_bytes;
+    return plan->spare_bytes && args->workspace_bytes >= (size_t)whole;
 }
 
 static void describe_call(const struct dg_problem *p, const struct dg_plan *plan,
@@ -398,6 +417,26 @@ static void describe_call(const struct dg_problem *p, const struct dg_plan *plan
     call->flags = args->flags;
     call->a = args->a, call->b = args->b, call->sfa = args->sfa, call->sfb = args->sfb;
     call->c = args->c, call->d = args->d;
+    call->room = has_room_for_scales(plan, args) ? args->workspace : NULL;
+}
+
+// Copies of the scales that TMA does not take; makes `args` and `scales` describe them.
+static void plan_copies(const struct dg_problem *p, const struct dg_plan *plan,
+                        struct dg_gemm_args *args, struct scale_maps *scales, struct launch *launch)
+{
+    const struct dg_sm90_scale_places at = dg_sm90_scale_places(p, plan->workspace_bytes);
+    const int per_row = p->sfb_block_n == 1;
+    const int64_t rows_b = per_row ? p->n : (p->n + 127) / 128;
+    char *workspace = args->workspace;
+    int64_t none_a = 0, none_b = 0; // matrices follow
+    if (!sfa_fits_tma(p, args, scales))
+        launch->copy_a = dg_sm90_copy_of_scales(p->m, scales->columns, 0, workspace + at.sfa,
+                                                &args->sfa, &none_a);
+    if (!sfb_fits_tma(p, args, scales))
+        launch->copy_b = dg_sm90_copy_of_scales(per_row ? rows_b : scales->columns,
+                                                per_row ? scales->columns : rows_b, !per_row,
+                                                workspace + at.sfb, &args->sfb, &none_b);
+    *scales = describe_scales(p, args);
 }
 
 // Checks the call, finds its kernel and encodes its descriptors; repacks what has to be repacked.
@@ -409,20 +448,24 @@ static dg_status build_launch(struct dg_sm90_state *state, const struct dg_probl
     const struct dg_plan *plan = &chosen;
     const struct dg_sm90_config *c = &plan->sm90;
     struct dg_gemm_args args = *given;
-    struct scale_maps scales = {0};
+    struct scale_maps scales = describe_scales(p, given);
     struct dg_jit_kernel found;
     struct dg_sm90_kernel kernel = dg_sm90_kernel_of(p, plan);
+    const int fits = sfa_fits_tma(p, given, &scales) && sfb_fits_tma(p, given, &scales);
+    const int copies = !c->split && !fits && has_room_for_scales(plan, given);
 
     DG_TRY(check_alignment("a.values", &args.a, plan->repack_a));
     DG_TRY(check_alignment("b.values", &args.b, plan->repack_b));
     DG_TRY(check_pointers(state, &args));
-    kernel.scales_tma = !c->split && scales_fit_tma(p, &args, &scales);
+    kernel.scales_tma = !c->split && (fits || copies);
     if (dg_sm90_kernel_of(p, plan).scales_tma && !kernel.scales_tma) {
         DG_TRY(plan_any_layout(state, p, &chosen));
         kernel.config = chosen.sm90;
     }
     DG_TRY(get_kernel(state, &kernel, &found));
     memset(launch, 0, sizeof *launch);
+    if (copies)
+        plan_copies(p, plan, &args, &scales, launch);
     fill_args(p, plan, &args, &launch->args);
     if (kernel.scales_tma)
         DG_TRY(map_scales(state, p, &kernel, &args, &scales, &launch->maps));
@@ -448,6 +491,7 @@ static dg_status start(struct dg_sm90_state *state, const struct dg_problem *p,
                        const struct dg_gemm_args *args, struct launch *launch)
 {
     void *parameters[] = {&launch->args, &launch->maps};
+    const int has_copies = launch->copy_a.rows || launch->copy_b.rows;
     const struct dg_cuda_launch started = {
         .name = p->sfb_block_n == 1 ? "sm90_fp8_gemm_1d1d" : "sm90_fp8_gemm_1d2d",
         .function = launch->function,
@@ -455,10 +499,13 @@ static dg_status start(struct dg_sm90_state *state, const struct dg_problem *p,
         .block = {launch->num_threads, 1, 1},
         .cluster = {launch->cluster, 1, 1},
         .smem_bytes = launch->smem_bytes,
-        .pdl = args->flags & DG_GEMM_PDL ? 1 : 0,
+        .pdl =
+            args->flags & DG_GEMM_PDL && !has_copies, // early behind those it is up to 9 % slower
         .stream = args->stream,
         .parameters = parameters,
     };
+    if (has_copies)
+        DG_TRY(dg_sm90_repack_scales(state, &launch->copy_a, 1, &launch->copy_b, 1, args));
     return dg_cuda_launch(state->context.cuda, &started);
 }
 

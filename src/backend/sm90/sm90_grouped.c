@@ -23,6 +23,7 @@ struct call {
     struct dg_grouped_args args;
     enum dg_op_kind kind;
     struct dg_sm90_grouped_workspace workspace;
+    int has_copies; // of scales: behind them a kernel had better not start early
 };
 
 // ---- checks ----
@@ -339,7 +340,7 @@ static dg_status launch(const struct call *call, const char *name, CUfunction fu
         .grid = {ctas, 1, 1},
         .block = {threads, 1, 1},
         .smem_bytes = smem_bytes,
-        .pdl = call->args.gemm.flags & DG_GEMM_PDL ? 1 : 0,
+        .pdl = call->args.gemm.flags & DG_GEMM_PDL && !call->has_copies,
         .stream = call->args.gemm.stream,
         .parameters = parameters,
     };
@@ -393,45 +394,25 @@ static dg_status repack_operands(struct call *call)
 static int has_room_for_scales(const struct call *call)
 {
     const size_t room = call->args.gemm.workspace_bytes;
-    return call->plan->spare_bytes && room >= (size_t)call->workspace.whole;
-}
-
-// Those of `stack`, whose columns lie side by side in the copy; makes `view` and `*group` describe that.
-static struct dg_sm90_scales copy_of_scales(const struct stack *stack, int is_along_k, void *target,
-                                            struct dg_matrix_view *view, int64_t *group)
-{
-    const int64_t pitch = (stack->columns + 3) / 4 * 4;
-    const struct dg_sm90_scales scales = {
-        .source = view->data,
-        .target = target,
-        .row_stride = is_along_k ? view->column_stride : view->row_stride,
-        .column_stride = is_along_k ? view->row_stride : view->column_stride,
-        .pitch = pitch,
-        .source_matrix = *group,
-        .target_matrix = pitch * stack->rows,
-        .rows = (int)stack->columns,
-        .columns = (int)stack->rows,
-    };
-    *view = is_along_k ? (struct dg_matrix_view){target, pitch, 1}
-                       : (struct dg_matrix_view){target, 1, pitch};
-    *group = scales.target_matrix;
-    return scales;
+    return call->plan->spare_bytes && room >= (size_t)call->workspace.scales.end;
 }
 
 // Makes `a` and `b` describe the copies.
 static dg_status copy_scales(struct call *call, struct stack *a, struct stack *b)
 {
     const int fits_a = sfa_fits_tma(call, a), fits_b = sfb_fits_tma(call, b);
+    const struct dg_sm90_scale_places *at = &call->workspace.scales;
     struct dg_gemm_args *args = &call->args.gemm;
     struct dg_sm90_scales copy_a = {.rows = 0}, copy_b = {.rows = 0};
     char *workspace = args->workspace;
     if (!fits_a)
-        copy_a = copy_of_scales(a, 0, workspace + call->workspace.sfa, &args->sfa,
-                                &call->args.sfa_group);
+        copy_a = dg_sm90_copy_of_scales(a->columns, a->rows, 0, workspace + at->sfa, &args->sfa,
+                                        &call->args.sfa_group);
     if (!fits_b)
-        copy_b = copy_of_scales(b, call->problem->sfb_block_n != 1, workspace + call->workspace.sfb,
-                                &args->sfb, &call->args.sfb_group);
+        copy_b = dg_sm90_copy_of_scales(b->columns, b->rows, call->problem->sfb_block_n != 1,
+                                        workspace + at->sfb, &args->sfb, &call->args.sfb_group);
     describe_scales(call, a, b);
+    call->has_copies = 1;
     return dg_sm90_repack_scales(call->state, &copy_a, fits_a ? 0 : a->groups, &copy_b,
                                  fits_b ? 0 : b->groups, args);
 }

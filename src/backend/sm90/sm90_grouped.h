@@ -35,9 +35,9 @@ struct dg_sm90_grouped_kernel dg_sm90_grouped_kernel_of(const struct dg_problem 
 
 // Where in the workspace things are; bytes.
 struct dg_sm90_grouped_workspace {
-    int64_t a, b;            // copies, where the plan repacks
-    int64_t list, size;      // groups along k; all that the plan needs
-    int64_t sfa, sfb, whole; // copies of scales, if it is to make them; all of it
+    int64_t a, b;       // copies, where the plan repacks
+    int64_t list, size; // groups along k; all that the plan needs
+    struct dg_sm90_scale_places scales;
 };
 struct dg_sm90_grouped_workspace dg_sm90_grouped_workspace(const struct dg_problem *problem,
                                                            int repack_a, int repack_b);

@@ -178,18 +178,12 @@ struct dg_sm90_grouped_workspace dg_sm90_grouped_workspace(const struct dg_probl
     const int64_t pitch = round_up(p->k, 128);
     const int64_t stack_a = kind == DG_KIND_MASKED ? p->groups : 1;
     const int64_t stack_b = kind == DG_KIND_K_GROUPED ? 1 : p->groups;
-    const int64_t blocks = CEIL_DIV(p->k, 128);
     struct dg_sm90_grouped_workspace at = {.a = 0};
     at.b = repack_a ? round_up(stack_a * p->m * pitch, 256) : 0;
     at.list = at.b + (repack_b ? round_up(stack_b * p->n * pitch, 256) : 0);
     at.size = at.list +
               (kind == DG_KIND_K_GROUPED ? p->groups * (int64_t)sizeof(struct dg_sm90_k_group) : 0);
-    at.sfa = round_up(at.size, 256);
-    at.sfb = at.sfa + round_up(round_up(p->m, 4) * blocks * 4, 256);
-    at.whole = at.sfb + p->groups *
-                            (p->sfb_block_n == 1 ? round_up(p->n, 4) * blocks
-                                                 : CEIL_DIV(p->n, 128) * round_up(blocks, 4)) *
-                            4;
+    at.scales = dg_sm90_scale_places(p, at.size);
     return at;
 }
 
@@ -208,13 +202,12 @@ static dg_status check_sizes(const struct dg_problem *p)
     return DG_OK;
 }
 
-// Whether scales that TMA does not take are worth copying: A's by rows; B's that do not lie as the tile reads them, along
-// k for 128 columns of B, else along n.  Without a copy warps read them for each tile, as they do for small problems.
+// Whether scales that TMA does not take are worth copying.  Without a copy warps read them for each tile, as they do for
+// small problems.
 static int copies_scales(const struct dg_problem *p, double predicted_us)
 {
-    const int odd_b = p->sfb_block_n == 1 ? !p->sfb_major : p->sfb_major || CEIL_DIV(p->k, 128) % 4;
     return dg_problem_kind(p) == DG_KIND_CONTIGUOUS && p->sf_type == DG_F32 && predicted_us >= 40 &&
-           (!p->sfa_major || odd_b);
+           (!p->sfa_major || dg_sm90_has_odd_sfb(p));
 }
 
 static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem *problem,
@@ -233,7 +226,7 @@ static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem
     const struct dg_sm90_grouped_workspace at =
         dg_sm90_grouped_workspace(problem, plan->repack_a, plan->repack_b);
     plan->workspace_bytes = at.size;
-    plan->spare_bytes = copies_scales(problem, plan->predicted_us) ? at.whole - at.size : 0;
+    plan->spare_bytes = copies_scales(problem, plan->predicted_us) ? at.scales.end - at.size : 0;
     snprintf(plan->why, sizeof plan->why, "%s of %d tiles for %lld groups of %lld rows", reason,
              tiles_for(problem->sfb_block_n).count, (long long)usual.groups, (long long)usual.rows);
 }

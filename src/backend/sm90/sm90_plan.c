@@ -5,6 +5,7 @@
 
 #include "backend/sm90/sm90_cost.h"
 #include "backend/sm90/sm90_winners.h"
+#include "plan/problem.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -84,6 +85,28 @@ static int scales_by_tma(const struct dg_problem *p)
     return p->sfa_major == DG_MN_MAJOR && (p->sfb_block_n == 128 || p->sfb_major == DG_MN_MAJOR);
 }
 
+int dg_sm90_has_odd_sfb(const struct dg_problem *p)
+{
+    return p->sfb_block_n == 1 ? !p->sfb_major : p->sfb_major || CEIL_DIV(p->k, 128) % 4;
+}
+
+// Whether scales that TMA does not take are worth copying, which takes 2 us.  Without a copy warps read them for each tile,
+// and a tile of 1D1D waits for that longest.
+static int copies_scales(const struct dg_problem *p)
+{
+    const double products = (double)p->m * (double)p->n * (double)p->k;
+    if (dg_problem_kind(p) != DG_KIND_DENSE || p->sf_type != DG_F32)
+        return 0;
+    if (p->sfb_block_n == 1)
+        return (!p->sfa_major || dg_sm90_has_odd_sfb(p)) && products >= 4e9;
+    return !p->sfa_major && products >= 2e10 && p->k >= 1024;
+}
+
+static int hopes_for_tma(const struct dg_problem *p)
+{
+    return scales_by_tma(p) || copies_scales(p);
+}
+
 dg_status dg_sm90_enumerate(dg_sm90_visit visit, void *user)
 {
     for (int sfb = 128; sfb >= 1; sfb -= 127) {
@@ -124,23 +147,34 @@ dg_status dg_sm90_check_sizes(const struct dg_problem *p)
     return DG_OK;
 }
 
+struct dg_sm90_scale_places dg_sm90_scale_places(const struct dg_problem *p, int64_t begin)
+{
+    const int64_t blocks = CEIL_DIV(p->k, 128), groups = p->groups > 1 ? p->groups : 1;
+    const int64_t of_b = p->sfb_block_n == 1 ? CEIL_DIV(p->n, 4) * 4 * blocks
+                                             : CEIL_DIV(p->n, 128) * CEIL_DIV(blocks, 4) * 4;
+    struct dg_sm90_scale_places at = {.sfa = CEIL_DIV(begin, 256) * 256};
+    at.sfb = at.sfa + CEIL_DIV(CEIL_DIV(p->m, 4) * 4 * blocks * 4, 256) * 256;
+    at.end = at.sfb + groups * of_b * 4;
+    return at;
+}
+
 static struct dg_sm90_kernel kernel_with(const struct dg_problem *problem,
-                                         const struct dg_sm90_config *tile)
+                                         const struct dg_sm90_config *tile, int by_tma)
 {
     const struct dg_sm90_kernel kernel = {
         .config = *tile,
         .sfb_block_n = problem->sfb_block_n,
         .sf_packed = problem->sf_type == DG_UE8M0X4,
         .d_fp32 = problem->d_type == DG_F32,
-        .scales_tma = !tile->split && scales_by_tma(problem),
+        .scales_tma = !tile->split && by_tma,
     };
     return kernel;
 }
 
 static int is_usable(const struct dg_sm90_config *tile, const struct dg_problem *problem,
-                     const struct dg_device *device)
+                     const struct dg_device *device, int by_tma)
 {
-    const struct dg_sm90_kernel kernel = kernel_with(problem, tile);
+    const struct dg_sm90_kernel kernel = kernel_with(problem, tile, by_tma);
     if (!exists(&kernel))
         return 0;
     if (tile->split)
@@ -163,13 +197,16 @@ static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem
     plan->repack_b = dg_sm90_is_repacked(problem->b_major, problem->n, problem->ldb);
     plan->workspace_bytes = (plan->repack_a ? repacked_bytes(problem->m, problem->k) : 0) +
                             (plan->repack_b ? repacked_bytes(problem->n, problem->k) : 0);
+    if (copies_scales(problem))
+        plan->spare_bytes =
+            dg_sm90_scale_places(problem, plan->workspace_bytes).end - plan->workspace_bytes;
     snprintf(plan->why, sizeof plan->why, "%s of %d tiles, %lld wave%s on %d SMs", reason,
              tiles_for(problem->sfb_block_n).count, (long long)grid.waves,
              grid.waves == 1 ? "" : "s", device->num_sms);
 }
 
-dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device *device,
-                       struct dg_plan *plan)
+static dg_status plan_for(const struct dg_problem *problem, const struct dg_device *device,
+                          int by_tma, struct dg_plan *plan)
 {
     const struct tiles tiles = tiles_for(problem->sfb_block_n);
     const struct dg_sm90_winner *winner = dg_sm90_winner(problem, device);
@@ -179,7 +216,7 @@ dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device 
     DG_TRY(dg_sm90_check_sizes(problem));
     for (int i = 0; i < tiles.count && !is_measured; i++) {
         const struct dg_sm90_config *tile = &tiles.list[i];
-        if (!is_usable(tile, problem, device))
+        if (!is_usable(tile, problem, device, by_tma))
             continue;
         is_measured = winner && tile->block_m == winner->block_m &&
                       tile->block_n == winner->block_n && tile->num_stages == winner->num_stages &&
@@ -193,6 +230,18 @@ dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device 
     return DG_OK;
 }
 
+dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device *device,
+                       struct dg_plan *plan)
+{
+    return plan_for(problem, device, hopes_for_tma(problem), plan);
+}
+
+dg_status dg_sm90_plan_any_layout(const struct dg_problem *problem, const struct dg_device *device,
+                                  struct dg_plan *plan)
+{
+    return plan_for(problem, device, 0, plan);
+}
+
 dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_device *device,
                             dg_sm90_visit_plan visit, void *user)
 {
@@ -200,7 +249,7 @@ dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_de
     DG_TRY(dg_sm90_check_sizes(problem));
     for (int i = 0; i < tiles.count; i++) {
         struct dg_plan plan = {.kernel = DG_KERNEL_NONE};
-        if (!is_usable(&tiles.list[i], problem, device))
+        if (!is_usable(&tiles.list[i], problem, device, hopes_for_tma(problem)))
             continue;
         fill_plan(&tiles.list[i], problem, device, "one", &plan);
         DG_TRY(visit(user, &plan));
@@ -213,7 +262,7 @@ dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_de
 struct dg_sm90_kernel dg_sm90_kernel_of(const struct dg_problem *problem,
                                         const struct dg_plan *plan)
 {
-    return kernel_with(problem, &plan->sm90);
+    return kernel_with(problem, &plan->sm90, hopes_for_tma(problem));
 }
 
 void dg_sm90_explain_launch(const struct dg_plan *plan, int32_t smem_bytes, int scales_tma,

@@ -10,6 +10,9 @@
 // The cost model's choice, or a measured winner's of the list in the library.
 dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device *device,
                        struct dg_plan *plan);
+// The same where TMA does not take the scales, and they are not copied.
+dg_status dg_sm90_plan_any_layout(const struct dg_problem *problem, const struct dg_device *device,
+                                  struct dg_plan *plan);
 // A plan for every tile that could run the problem, told until the visitor returns something else than DG_OK.
 typedef dg_status (*dg_sm90_visit_plan)(void *user, const struct dg_plan *plan);
 dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_device *device,
@@ -19,6 +22,13 @@ dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_de
 dg_status dg_sm90_check_sizes(const struct dg_problem *problem);
 // Must a copy stand in for a matrix of these rows?  One row is contiguous whatever its stride.
 int dg_sm90_is_repacked(dg_major major, int64_t rows, int64_t ld);
+// B's scales do not lie as TMA reads them: along k for 128 columns of B, else along n.
+int dg_sm90_has_odd_sfb(const struct dg_problem *problem);
+// Where in a workspace copies of scales are, of which `begin` bytes have another use.
+struct dg_sm90_scale_places {
+    int64_t sfa, sfb, end;
+};
+struct dg_sm90_scale_places dg_sm90_scale_places(const struct dg_problem *problem, int64_t begin);
 
 // sm90_tuned.c: the same for the backend table: with the device's tuning table, and with names.
 dg_status dg_sm90_plan_tuned(const struct dg_problem *problem, const struct dg_device *device,

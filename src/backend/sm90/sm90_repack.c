@@ -78,6 +78,28 @@ dg_status dg_sm90_repack_scales_prepare(struct dg_sm90_state *state)
     return dg_sm90_find_plain(state, "sm90_scales_repack", &kernel);
 }
 
+struct dg_sm90_scales dg_sm90_copy_of_scales(int64_t together, int64_t apart, int is_along_k,
+                                             void *target, struct dg_matrix_view *view,
+                                             int64_t *matrix)
+{
+    const int64_t pitch = (together + 3) / 4 * 4;
+    const struct dg_sm90_scales scales = {
+        .source = view->data,
+        .target = target,
+        .row_stride = is_along_k ? view->column_stride : view->row_stride,
+        .column_stride = is_along_k ? view->row_stride : view->column_stride,
+        .pitch = pitch,
+        .source_matrix = *matrix,
+        .target_matrix = pitch * apart,
+        .rows = (int)together,
+        .columns = (int)apart,
+    };
+    *view = is_along_k ? (struct dg_matrix_view){target, pitch, 1}
+                       : (struct dg_matrix_view){target, 1, pitch};
+    *matrix = scales.target_matrix;
+    return scales;
+}
+
 static int64_t scale_tiles(const struct dg_sm90_scales *scales, int64_t matrices)
 {
     return matrices * ((scales->rows + (int64_t)127) / 128) * ((scales->columns + (int64_t)7) / 8);

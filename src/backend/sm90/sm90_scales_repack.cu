@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // sm90_scales_repack.cu - copies scales to where TMA takes them: those that are read together lie side by side.  For large
-// products by groups: in any other layout a kernel's own warps have to read them, and tiles wait for that.
+// products: in any other layout a kernel's own warps have to read them, and tiles wait for that.
 #include "sm90_ptx.cuh"
 
 // A thread has one row, and as many columns as lie in 32 bytes where a row's lie together.
