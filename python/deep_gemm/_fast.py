@@ -26,6 +26,7 @@ class _Bridge(ctypes.Structure):
             for name in ("type_of", "release", "item", "size", "clear_error", "unlock", "lock")
         ]
         + [("gemm", ctypes.c_void_p), ("grouped", ctypes.c_void_p * 2)]
+        + [("workspace_bytes", ctypes.c_void_p)]
         + [("flags", ctypes.c_uint32), ("cpu", ctypes.c_void_p)]
         + [("cuda", ctypes.c_void_p * MAX_DEVICES)]
     )
@@ -100,6 +101,7 @@ def _open():
     _bridge.gemm = _address(lib.library().dg_fp8_gemm_nt)
     _bridge.grouped[0] = _address(lib.library().dg_m_grouped_fp8_gemm_nt_contiguous)
     _bridge.grouped[1] = _address(lib.library().dg_m_grouped_fp8_gemm_nt_masked)
+    _bridge.workspace_bytes = _address(lib.library().dg_workspace_bytes)
     gemm, grouped = library.dg_bridge_gemm_nt, library.dg_bridge_grouped_nt
     for function, more in ((gemm, []), (grouped, [ctypes.c_int32, ctypes.c_int64])):
         function.restype = ctypes.c_int

@@ -25,15 +25,27 @@ struct dl_tensor {
     uint64_t byte_offset;
 };
 
+struct dl_managed {
+    uint32_t major, minor;
+    void *context;
+    void (*deleter)(struct dl_managed *self);
+    uint64_t flags;
+    struct dl_tensor tensor;
+};
+
 struct dl_exchange {
     uint32_t major, minor;
-    void *previous, *allocate, *from_object, *to_object;
+    void *previous;
+    int (*allocate)(struct dl_tensor *prototype, struct dl_managed **tensor, void *error,
+                    void (*set_error)(void *error, const char *kind, const char *message));
+    void *from_object, *to_object;
     int (*tensor_from_object)(void *object,
                               struct dl_tensor *tensor); // borrowed, no synchronisation
     int (*current_stream)(int32_t device_type, int32_t device_id, void **stream);
 };
 
-enum { DL_CPU = 1, DL_CUDA = 2, DL_INT = 0, DL_FLOAT = 2, DL_BFLOAT = 4, DL_E4M3FN = 10 };
+enum { DL_CPU = 1, DL_CUDA = 2 };
+enum { DL_INT = 0, DL_UINT = 1, DL_FLOAT = 2, DL_BFLOAT = 4, DL_E4M3FN = 10 };
 
 // --- what Python hands over once; _fast.py has the same struct ---
 
@@ -58,7 +70,9 @@ struct bridge {
                             const struct dg_scaled *b, const struct dg_tensor *d,
                             const struct dg_tensor *c, const struct dg_tensor *layout,
                             const struct dg_grouped_options *options, void *stream);
-    uint32_t flags; // DG_GEMM_... of every call
+    dg_status (*workspace_bytes)(dg_context *context, const struct dg_problem *problem,
+                                 size_t *bytes); // dg_workspace_bytes
+    uint32_t flags;                              // DG_GEMM_... of every call
     dg_context *cpu;
     dg_context *cuda[MAX_DEVICES]; // NULL: not made yet
 };
@@ -178,6 +192,78 @@ static int read_call(struct call *call, int a_rank, int b_rank, int32_t block_ro
     return 1;
 }
 
+// --- workspace: what large calls are faster with ---
+
+static const double large_products = 4e9; // m * n * k; below, no plan asks for any
+
+static dg_major major_of_scales(const struct dg_tensor *scales)
+{
+    return scales->stride[scales->rank - 1] == 1 ? DG_K_MAJOR : DG_MN_MAJOR;
+}
+
+// What dense and grouped calls have in common.
+static struct dg_problem describe(const struct call *call, dg_op op, int32_t block_rows)
+{
+    const struct dg_tensor *a = &call->a.values, *b = &call->b.values;
+    return (struct dg_problem){
+        .op = op,
+        .d_type = call->d.type,
+        .m = a->shape[a->rank - 2],
+        .n = b->shape[b->rank - 2],
+        .k = a->shape[a->rank - 1],
+        .lda = a->stride[a->rank - 2],
+        .ldb = b->stride[b->rank - 2],
+        .ldd = call->d.stride[call->d.rank - 2],
+        .sf_type = DG_F32,
+        .sfb_block_n = block_rows,
+        .sfa_major = major_of_scales(&call->a.scales),
+        .sfb_major = major_of_scales(&call->b.scales),
+    };
+}
+
+static void ignore_error(void *error, const char *kind, const char *message)
+{
+    (void)error, (void)kind, (void)message;
+}
+
+// Memory from torch, which gives it to no one else before the stream is done with it; NULL: the call does without.
+static struct dl_managed *take_workspace(const struct call *call, const struct dg_problem *problem,
+                                         void **workspace, size_t *bytes)
+{
+    const struct bridge *bridge = call->bridge;
+    const double products = (double)problem->m * (double)problem->n * (double)problem->k;
+    struct dl_managed *managed = NULL;
+    *bytes = 0;
+    if (call->place.device_type != DL_CUDA || products < large_products ||
+        bridge->workspace_bytes(call->context, problem, bytes) != DG_OK || *bytes == 0)
+        return NULL;
+    int64_t shape[1] = {(int64_t)*bytes};
+    struct dl_tensor prototype = {
+        .device_type = DL_CUDA,
+        .device_id = call->place.device_id,
+        .ndim = 1,
+        .code = DL_UINT,
+        .bits = 8,
+        .lanes = 1,
+        .shape = shape,
+    };
+    if (bridge->exchange->allocate(&prototype, &managed, NULL, ignore_error) || !managed) {
+        bridge->clear_error();
+        *bytes = 0;
+        return NULL;
+    }
+    *workspace = (char *)managed->tensor.data + managed->tensor.byte_offset;
+    return managed;
+}
+
+static void give_back(struct dl_managed *managed)
+{
+    if (managed && managed->deleter)
+        managed->deleter(managed);
+}
+
+// --- calls ---
+
 // D = A B^T (+ C) with arguments = ((a, sfa), (b, sfb), d) or (..., d, c) and B's scales for block_rows x 128.
 // 0: queued (on a CPU: done).
 EXPORT int dg_bridge_gemm_nt(const struct bridge *bridge, void *arguments, int32_t block_rows);
@@ -191,10 +277,16 @@ int dg_bridge_gemm_nt(const struct bridge *bridge, void *arguments, int32_t bloc
         return 1;
     struct dg_gemm_options options = DG_GEMM_OPTIONS;
     options.flags = bridge->flags;
+    struct dg_problem problem = describe(&call, DG_OP_FP8_GEMM_NT, block_rows);
+    if (has_c)
+        problem.c_mode = c.data == call.d.data ? DG_C_IN_PLACE : DG_C_SEPARATE;
+    struct dl_managed *managed =
+        take_workspace(&call, &problem, &options.workspace, &options.workspace_bytes);
     void *thread = bridge->unlock();
     dg_status status = bridge->gemm(call.context, &call.a, &call.b, &call.d, has_c ? &c : NULL,
                                     &options, call.stream);
     bridge->lock(thread);
+    give_back(managed);
     return status != DG_OK;
 }
 
@@ -217,9 +309,19 @@ int dg_bridge_grouped_nt(const struct bridge *bridge, void *arguments, int32_t k
     options.layout = kind == GROUPED_ENDS ? DG_GROUP_ENDS : DG_GROUP_INDEX;
     options.alignment = alignment;
     options.expected_m = expected_m;
+    struct dl_managed *managed = NULL;
+    if (!masked) { // masked plans ask for none
+        struct dg_problem problem = describe(&call, DG_OP_FP8_M_GROUPED_CONTIGUOUS, 128);
+        problem.groups = call.b.values.shape[0];
+        problem.layout = options.layout;
+        problem.alignment = alignment;
+        problem.expected_m = expected_m;
+        managed = take_workspace(&call, &problem, &options.workspace, &options.workspace_bytes);
+    }
     void *thread = bridge->unlock();
     dg_status status = bridge->grouped[masked](call.context, &call.a, &call.b, &call.d, NULL,
                                                &call.layout, &options, call.stream);
     bridge->lock(thread);
+    give_back(managed);
     return status != DG_OK;
 }

@@ -155,6 +155,32 @@ def test_scales_in_any_layout_give_the_same_bits():
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], parts)
 
 
+def test_every_large_call_has_room_for_copies_of_scales():
+    """The first goes the long way, those after it the short one."""
+    m, n, k, groups = 2048, 2048, 7168, 2
+    a, b, experts = per_token(normal(m, k)), per_block(normal(n, k)), per_block(normal(groups, n, k))
+    d = torch.empty(m, n, dtype=torch.bfloat16, device="cuda")
+    index = torch.arange(m, device="cuda", dtype=torch.int32) // (m // groups)
+    ends = torch.tensor([900, m], device="cuda", dtype=torch.int32)
+    turned = (a[0], a[1].t().contiguous().t())
+    calls_of = {
+        "dense": lambda x: deep_gemm.fp8_gemm_nt(x, b, d),
+        "dense with c": lambda x: deep_gemm.fp8_gemm_nt(x, b, d, d),
+        "index": lambda x: deep_gemm.m_grouped_fp8_gemm_nt_contiguous(x, experts, d, index),
+        "ends": lambda x: deep_gemm.m_grouped_fp8_gemm_nt_contiguous(
+            x, experts, d, ends, use_psum_layout=True
+        ),
+    }
+    for name, call in calls_of.items():
+        call(a), call(turned)
+        torch.cuda.synchronize()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            call(a), call(a), call(turned)
+            torch.cuda.synchronize()
+        copies = sum("scales_repack" in event.name for event in profile.events())
+        assert copies == 2, "%s: %d copies for two calls" % (name, copies)
+
+
 def test_masked_groups_are_as_accurate_as_deepgemms():
     rng, max_m = np.random.default_rng(1), 4096
     for groups, mean in ((32, 192), (6, 1024), (32, 20), (6, 20)):

@@ -90,21 +90,10 @@ int dg_sm90_has_odd_sfb(const struct dg_problem *p)
     return p->sfb_block_n == 1 ? !p->sfb_major : p->sfb_major || CEIL_DIV(p->k, 128) % 4;
 }
 
-// Whether scales that TMA does not take are worth copying, which takes 2 us.  Without a copy warps read them for each tile,
-// and a tile of 1D1D waits for that longest.
-static int copies_scales(const struct dg_problem *p)
+// Whether the kernel of a plan is one that reads scales by TMA.
+static int hopes_for_tma(const struct dg_problem *problem, const struct dg_plan *plan)
 {
-    const double products = (double)p->m * (double)p->n * (double)p->k;
-    if (dg_problem_kind(p) != DG_KIND_DENSE || p->sf_type != DG_F32)
-        return 0;
-    if (p->sfb_block_n == 1)
-        return (!p->sfa_major || dg_sm90_has_odd_sfb(p)) && products >= 4e9;
-    return !p->sfa_major && products >= 2e10 && p->k >= 1024;
-}
-
-static int hopes_for_tma(const struct dg_problem *p)
-{
-    return scales_by_tma(p) || copies_scales(p);
+    return scales_by_tma(problem) || plan->spare_bytes;
 }
 
 dg_status dg_sm90_enumerate(dg_sm90_visit visit, void *user)
@@ -197,9 +186,6 @@ static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem
     plan->repack_b = dg_sm90_is_repacked(problem->b_major, problem->n, problem->ldb);
     plan->workspace_bytes = (plan->repack_a ? repacked_bytes(problem->m, problem->k) : 0) +
                             (plan->repack_b ? repacked_bytes(problem->n, problem->k) : 0);
-    if (copies_scales(problem))
-        plan->spare_bytes =
-            dg_sm90_scale_places(problem, plan->workspace_bytes).end - plan->workspace_bytes;
     snprintf(plan->why, sizeof plan->why, "%s of %d tiles, %lld wave%s on %d SMs", reason,
              tiles_for(problem->sfb_block_n).count, (long long)grid.waves,
              grid.waves == 1 ? "" : "s", device->num_sms);
@@ -230,10 +216,36 @@ static dg_status plan_for(const struct dg_problem *problem, const struct dg_devi
     return DG_OK;
 }
 
+// Scales that TMA does not take are copied where that makes up for its 2 us.  Else warps read them for each tile, which a
+// tile of 1D1D waits for longest, and a few rows not at all.  B's blocks alone, in 1D2D, and short k are not worth it.
+static int is_worth_copying(const struct dg_problem *p, const struct dg_plan *in_place,
+                            const struct dg_plan *copied)
+{
+    const double share = in_place->sm90.split ? 1 : p->sfb_block_n == 1 ? 1.2 : 1.05;
+    return p->m >= 256 && share * in_place->predicted_us > copied->predicted_us + 2 &&
+           (p->sfb_block_n == 1 || (!p->sfa_major && p->k >= 1024));
+}
+
+static void ask_for_copies(const struct dg_problem *problem, struct dg_plan *plan)
+{
+    plan->spare_bytes =
+        dg_sm90_scale_places(problem, plan->workspace_bytes).end - plan->workspace_bytes;
+}
+
 dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device *device,
                        struct dg_plan *plan)
 {
-    return plan_for(problem, device, hopes_for_tma(problem), plan);
+    struct dg_plan copied = {.kernel = DG_KERNEL_NONE};
+    const int by_tma = scales_by_tma(problem);
+    DG_TRY(plan_for(problem, device, by_tma, plan));
+    if (problem->sf_type != DG_F32 || (by_tma && !dg_sm90_has_odd_sfb(problem)))
+        return DG_OK;
+    DG_TRY(plan_for(problem, device, 1, &copied));
+    if (is_worth_copying(problem, plan, &copied)) {
+        *plan = copied;
+        ask_for_copies(problem, plan);
+    }
+    return DG_OK;
 }
 
 dg_status dg_sm90_plan_any_layout(const struct dg_problem *problem, const struct dg_device *device,
@@ -246,12 +258,15 @@ dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_de
                             dg_sm90_visit_plan visit, void *user)
 {
     const struct tiles tiles = tiles_for(problem->sfb_block_n);
-    DG_TRY(dg_sm90_check_sizes(problem));
+    struct dg_plan choice = {.kernel = DG_KERNEL_NONE};
+    DG_TRY(dg_sm90_plan(problem, device, &choice));
     for (int i = 0; i < tiles.count; i++) {
         struct dg_plan plan = {.kernel = DG_KERNEL_NONE};
-        if (!is_usable(&tiles.list[i], problem, device, hopes_for_tma(problem)))
+        if (!is_usable(&tiles.list[i], problem, device, hopes_for_tma(problem, &choice)))
             continue;
         fill_plan(&tiles.list[i], problem, device, "one", &plan);
+        if (choice.spare_bytes)
+            ask_for_copies(problem, &plan);
         DG_TRY(visit(user, &plan));
     }
     return DG_OK;
@@ -262,7 +277,7 @@ dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_de
 struct dg_sm90_kernel dg_sm90_kernel_of(const struct dg_problem *problem,
                                         const struct dg_plan *plan)
 {
-    return kernel_with(problem, &plan->sm90, hopes_for_tma(problem));
+    return kernel_with(problem, &plan->sm90, hopes_for_tma(problem, plan));
 }
 
 void dg_sm90_explain_launch(const struct dg_plan *plan, int32_t smem_bytes, int scales_tma,
