@@ -119,12 +119,6 @@ static double tile_clocks(const struct dg_sm90_config *c, const struct dg_proble
            store_clocks(c, p, rows, halves);
 }
 
-// As a rule memory is the limit, and the choice is one of how the last tiles end.
-static int has_small_groups(const struct usual *usual)
-{
-    return usual->rows <= 128;
-}
-
 // What the last tiles add: CTAs do not end together, and the few that a last round has do not fill the memory's way.
 // `tile_us` is a tile's time where nothing else runs, `moving` its share of the memory's.
 static double ending_us(double tiles, double num_sms, double tile_us, double moving)
@@ -137,26 +131,24 @@ static double ending_us(double tiles, double num_sms, double tile_us, double mov
 // Microseconds: of the SMs or of the memory, whichever is longer; where the two are alike, adding to D takes longer than
 // either, and as the memory reads and writes in turns, it does three quarters of what else it can.
 static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
-                   const struct dg_device *device)
+                   const struct usual *u, const struct dg_device *device, int with_ending)
 {
-    const struct usual u = usual_sizes(p);
-    const int64_t whole = u.rows / c->block_m, rest = u.rows % c->block_m;
-    const double columns = (double)CEIL_DIV(p->n, c->block_n) * (double)u.groups;
+    const int64_t whole = u->rows / c->block_m, rest = u->rows % c->block_m;
+    const double columns = (double)CEIL_DIV(p->n, c->block_n) * (double)u->groups;
     const double tiles = columns * (double)(whole + (rest > 0));
-    const double work = columns * ((double)whole * tile_clocks(c, p, u.k, c->block_m) +
-                                   (rest ? tile_clocks(c, p, u.k, rest) : 0));
+    const double work = columns * ((double)whole * tile_clocks(c, p, u->k, c->block_m) +
+                                   (rest ? tile_clocks(c, p, u->k, rest) : 0));
     const double ghz = 1.65, waves = ceil(tiles / device->num_sms);
     const double clocks = 5380 + waves * work / tiles;
     const double element = (double)dg_type_bytes(p->d_type) * (p->c_mode == DG_C_NONE ? 1 : 2);
-    const double bytes = (double)u.groups * ((double)(u.rows + p->n) * (double)u.k +
-                                             (double)u.rows * (double)p->n * element);
+    const double bytes = (double)u->groups * ((double)(u->rows + p->n) * (double)u->k +
+                                              (double)u->rows * (double)p->n * element);
     const double busy = clocks / ghz / 1e3, moving = bytes / device->memory_gbs / 1e3;
     if (dg_sm90_adds_in_memory(p))
         return pow(pow(busy, 4) + pow(moving / 0.7, 4), 0.25);
-    const double ending =
-        has_small_groups(&u)
-            ? ending_us(tiles, device->num_sms, work / tiles / ghz / 1e3, moving / 0.9 / tiles)
-            : 0;
+    const double ending = with_ending ? ending_us(tiles, device->num_sms, work / tiles / ghz / 1e3,
+                                                  moving / 0.9 / tiles)
+                                      : 0;
     return fmax(busy, moving / 0.9 + 2 + ending);
 }
 
@@ -170,6 +162,12 @@ static int32_t best_band(const struct dg_sm90_config *c, int32_t num_ctas)
 }
 
 // ---- choice ----
+
+// As a rule memory is the limit, and the choice is one of how the last tiles end.
+static int has_small_groups(const struct usual *usual)
+{
+    return usual->rows <= 128;
+}
 
 // Groups one after the other have no strides but those of their own k, which the device knows.
 static int is_flat(const struct dg_problem *p)
@@ -229,7 +227,7 @@ static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem
     plan->sm90 = *tile;
     plan->num_ctas = plan->num_sms = device->num_sms;
     plan->band = best_band(tile, device->num_sms);
-    plan->predicted_us = cost(tile, problem, device);
+    plan->predicted_us = cost(tile, problem, &usual, device, has_small_groups(&usual));
     plan->repack_a =
         !is_flat(problem) && dg_sm90_is_repacked(problem->a_major, problem->m, problem->lda);
     plan->repack_b =
@@ -242,22 +240,50 @@ static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem
              tiles_for(problem->sfb_block_n).count, (long long)usual.groups, (long long)usual.rows);
 }
 
+// The first of those that take least.
+static const struct dg_sm90_config *choose(const struct dg_problem *p, const struct usual *usual,
+                                           const struct dg_device *device)
+{
+    const struct tiles tiles = tiles_for(p->sfb_block_n);
+    const struct dg_sm90_config *best = NULL;
+    double least = INFINITY;
+    for (int i = 0; i < tiles.count; i++) {
+        const double us = cost(&tiles.list[i], p, usual, device, 0);
+        if (us < least)
+            least = us, best = &tiles.list[i];
+    }
+    return best;
+}
+
+// For small groups another than `first` where its last tiles end clearly earlier; and as the usual size may be a wrong
+// hint, no one that would be slower with four times the rows.
+static const struct dg_sm90_config *choose_by_ending(const struct dg_sm90_config *first,
+                                                     const struct dg_problem *p,
+                                                     const struct usual *usual,
+                                                     const struct dg_device *device)
+{
+    const struct tiles tiles = tiles_for(p->sfb_block_n);
+    const struct usual more = {usual->groups, 4 * usual->rows, usual->k};
+    const double most = 1.02 * cost(first, p, &more, device, 0);
+    const struct dg_sm90_config *best = first;
+    double least = cost(first, p, usual, device, 1);
+    for (int i = 0; i < tiles.count; i++) {
+        const double us = cost(&tiles.list[i], p, usual, device, 1);
+        if (us < 0.997 * least && cost(&tiles.list[i], p, &more, device, 0) <= most)
+            least = us, best = &tiles.list[i];
+    }
+    return best;
+}
+
 dg_status dg_sm90_grouped_plan(const struct dg_problem *problem, const struct dg_device *device,
                                struct dg_plan *plan)
 {
-    const struct tiles tiles = tiles_for(problem->sfb_block_n);
     const struct usual usual = usual_sizes(problem);
-    const double clearly = has_small_groups(&usual) ? 0.997 : 1;
-    const struct dg_sm90_config *best = NULL;
-    double least = INFINITY;
     DG_TRY(check_sizes(problem));
-    for (int i = 0; i < tiles.count; i++) {
-        const struct dg_sm90_config *tile = &tiles.list[i];
-        const double us = cost(tile, problem, device);
-        if (us < clearly * least)
-            least = us, best = tile;
-    }
-    fill_plan(best, problem, device, "least predicted time", plan);
+    const struct dg_sm90_config *tile = choose(problem, &usual, device);
+    if (has_small_groups(&usual))
+        tile = choose_by_ending(tile, problem, &usual, device);
+    fill_plan(tile, problem, device, "least predicted time", plan);
     return DG_OK;
 }
 
