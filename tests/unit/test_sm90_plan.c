@@ -74,7 +74,7 @@ static dg_status add_all(struct dg_strbuf *text)
         "bench/shapes/deepseek-v3-dense.txt",    "bench/shapes/deepseek-v3-1d1d.txt",
         "bench/shapes/deepseek-v3-grouped.txt",  "bench/shapes/other-models-dense.txt",
         "bench/shapes/other-models-grouped.txt", "bench/shapes/with-c.txt",
-        "bench/shapes/scales-by-rows.txt"};
+        "bench/shapes/scales-by-rows.txt",       "bench/shapes/few-groups.txt"};
     dg_strbuf_add(
         text,
         "# tile, cluster or division of k, CTAs / band of the plan for each device; written by "

@@ -120,11 +120,12 @@ static double tile_clocks(const struct dg_sm90_config *c, const struct dg_proble
 }
 
 // What the last tiles add: CTAs do not end together, and the few that a last round has do not fill the memory's way.
-// `tile_us` is a tile's time where nothing else runs, `moving` its share of the memory's.
-static double ending_us(double tiles, double num_sms, double tile_us, double moving)
+// `tile_us` is a tile's time where nothing else runs, `moving` its share of the memory's.  Tall tiles have fewer slots.
+static double ending_us(const struct dg_sm90_config *c, double tiles, double num_sms,
+                        double tile_us, double moving)
 {
-    const double last = fmod(tiles, num_sms);
-    const double alone = last > 0 ? fmax(0, 1.2 * tile_us - last * moving) : 0;
+    const double last = fmod(tiles, num_sms), longest = (c->block_m > 128 ? 1.5 : 1.2) * tile_us;
+    const double alone = last > 0 ? fmax(0, longest - last * moving) : 0;
     return 0.5 * alone + 0.06 * fmax(tile_us, fmin(tiles, num_sms) * moving);
 }
 
@@ -146,9 +147,8 @@ static double cost(const struct dg_sm90_config *c, const struct dg_problem *p,
     const double busy = clocks / ghz / 1e3, moving = bytes / device->memory_gbs / 1e3;
     if (dg_sm90_adds_in_memory(p))
         return pow(pow(busy, 4) + pow(moving / 0.7, 4), 0.25);
-    const double ending = with_ending ? ending_us(tiles, device->num_sms, work / tiles / ghz / 1e3,
-                                                  moving / 0.9 / tiles)
-                                      : 0;
+    const double alone = work / tiles / ghz / 1e3, share = moving / 0.9 / tiles;
+    const double ending = with_ending ? ending_us(c, tiles, device->num_sms, alone, share) : 0;
     return fmax(busy, moving / 0.9 + 2 + ending);
 }
 
@@ -263,7 +263,8 @@ static const struct dg_sm90_config *choose_by_ending(const struct dg_sm90_config
                                                      const struct dg_device *device)
 {
     const struct tiles tiles = tiles_for(p->sfb_block_n);
-    const struct usual more = {usual->groups, 4 * usual->rows, usual->k};
+    const int64_t rows = 4 * usual->rows < p->m ? 4 * usual->rows : p->m;
+    const struct usual more = {usual->groups, rows, usual->k};
     const double most = 1.02 * cost(first, p, &more, device, 0);
     const struct dg_sm90_config *best = first;
     double least = cost(first, p, usual, device, 1);
