@@ -194,7 +194,7 @@ static int read_call(struct call *call, int a_rank, int b_rank, int32_t block_ro
 
 // --- workspace: what large calls are faster with ---
 
-static const double large_products = 4e9; // m * n * k; below, no plan asks for any
+static const double large_products = 4e9; // m * n * k; a smaller call saves less than this takes
 
 static dg_major major_of_scales(const struct dg_tensor *scales)
 {
