@@ -367,6 +367,7 @@ struct launch {
     union {
         struct dg_sm90_gemm_args gemm;
         struct dg_sm90_repack_args repack;
+        struct dg_sm90_scales_repack_args scales;
         struct dg_sm90_fill_args fill;
         struct dg_sm90_mqa_args mqa;
         struct dg_sm90_mqa_schedule_args schedule;
@@ -408,6 +409,8 @@ static void run(const struct launch *launch)
         run_mqa(&launch->kernel, &launch->args.mqa, &launch->maps.mqa);
     else if (strstr(launch->kernel.name, "schedule"))
         run_schedule(&launch->args.schedule);
+    else if (strstr(launch->kernel.name, "scales_repack"))
+        run_scales_repack(&launch->args.scales, launch->num_ctas);
     else if (strstr(launch->kernel.name, "repack"))
         run_repack(&launch->args.repack, launch->grid_y);
     else
@@ -432,6 +435,8 @@ static void record(struct launch *launch, const struct kernel *kernel, void **pa
         memcpy(&launch->maps.mqa, parameters[1], sizeof launch->maps.mqa);
     } else if (strstr(kernel->name, "schedule")) {
         memcpy(&launch->args.schedule, parameters[0], sizeof launch->args.schedule);
+    } else if (strstr(kernel->name, "scales_repack")) {
+        memcpy(&launch->args.scales, parameters[0], sizeof launch->args.scales);
     } else if (strstr(kernel->name, "repack")) {
         memcpy(&launch->args.repack, parameters[0], sizeof launch->args.repack);
     } else {

@@ -172,6 +172,27 @@ static void run_repack(const struct dg_sm90_repack_args *args, unsigned matrices
     }
 }
 
+// A CTA has 128 rows and 8 columns.
+static void copy_scales(const struct dg_sm90_scales *scales, unsigned ctas)
+{
+    const unsigned tiles =
+        (unsigned)((scales->rows + 127) / 128) * (unsigned)((scales->columns + 7) / 8);
+    for (unsigned z = 0; tiles && z < ctas / tiles; z++) {
+        const unsigned *source = scales->source + z * scales->source_matrix;
+        unsigned *target = scales->target + z * scales->target_matrix;
+        for (int64_t column = 0; column < scales->columns; column++)
+            for (int64_t row = 0; row < scales->rows; row++)
+                target[column * scales->pitch + row] =
+                    source[row * scales->row_stride + column * scales->column_stride];
+    }
+}
+
+static void run_scales_repack(const struct dg_sm90_scales_repack_args *args, unsigned ctas)
+{
+    copy_scales(&args->a, (unsigned)args->ctas_a);
+    copy_scales(&args->b, ctas - (unsigned)args->ctas_a);
+}
+
 static void run_fill(const struct dg_sm90_fill_args *args)
 {
     const size_t bytes = (size_t)args->element_bytes;

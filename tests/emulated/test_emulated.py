@@ -63,6 +63,10 @@ def test_grouped_products():
     run("test_gpu_grouped", scale=0.03)
 
 
+def test_copies_of_scales():
+    run("test_gpu_copies", scale=0.4)
+
+
 def test_one_problem_of_each_kind():
     run("test_gpu_families")
 

@@ -8,8 +8,13 @@
 enum { GUARD = 4096, POISON = 0xa5 };
 
 // Rows and blocks of k that are no multiples of what a copying CTA takes; FP32 that is added to in place has bits of its
-// own for each tile, unless rows may not depend on m.
+// own for each tile, unless rows may not depend on m.  The first ones are quick on a CPU too: a scaled run has no others.
 static const char *const lines[] = {
+    "fp8_gemm_nt m=259 n=6 k=8300 sfb=1 lda=8304 ldb=8304",
+    "fp8_gemm_nt m=257 n=9 k=8192 sfb=1 out=fp32 c=inplace invariant=1",
+    "fp8_gemm_nn m=260 n=10 k=8192 sfb=1 sfa_layout=mn",
+    "fp8_m_grouped_contiguous groups=2 m=100 n=14 k=24592 sfb=1 rows=47 align=1",
+    "fp8_m_grouped_contiguous groups=3 m=90 n=20 k=24592 rows=28 layout=ends align=4",
     "fp8_gemm_nt m=2100 n=1400 k=7232",
     "fp8_gemm_nt m=1030 n=4104 k=7168 out=fp32 c=separate",
     "fp8_gemm_nt m=700 n=1100 k=7168 sfb=1",
@@ -155,9 +160,9 @@ static bool try_line(struct trial *t)
 
 static void test_copies_of_scales(void)
 {
-    for (size_t i = 0; i < NUM_LINES; i++) {
+    for (int i = 0; i < harness_scaled(NUM_LINES) && i < NUM_LINES; i++) {
         struct trial t;
-        CHECK(trial_open(&t, lines[i], i + 1) && try_line(&t), "%s", failure);
+        CHECK(trial_open(&t, lines[i], (uint64_t)i + 1) && try_line(&t), "%s", failure);
         trial_close(&t);
     }
 }
