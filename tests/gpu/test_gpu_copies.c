@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 // test_gpu_copies.c - large products whose scales TMA does not take: with room for copies of them, with a byte less
 // and without any, a call gives the same bits, and nothing is written outside of the workspace.
-#include "../../cli/gpu.h"
-#include "../contexts.h"
-#include "../harness.h"
+#include "checked.h"
 
 enum { GUARD = 4096, POISON = 0xa5 };
 
@@ -27,8 +25,6 @@ static const char *const lines[] = {
 };
 enum { NUM_LINES = sizeof lines / sizeof *lines };
 
-static dg_context *cpu, *oracle, *context;
-static struct cli_gpu gpu;
 static char failure[1024];
 
 // A problem on the device, and a workspace of `bytes` between guard bands.
@@ -169,19 +165,10 @@ static void test_copies_of_scales(void)
 
 int main(void)
 {
-    context = open_context("sm90", NULL, 0);
-    if (!context) {
-        printf("%s\n", dg_last_error());
-        return strstr(dg_last_error(), "cannot run here") ? 77 : 1;
-    }
-    cpu = open_context("cpu", NULL, 0);
-    oracle = open_context("oracle", NULL, 0);
-    if (!cpu || !oracle || cli_gpu_open(&gpu, -1) != DG_OK)
-        return printf("Bail out! %s\n", dg_last_error()), 1;
+    const int status = checked_open();
+    if (status)
+        return status;
     RUN(test_copies_of_scales);
-    cli_gpu_close(&gpu);
-    dg_context_destroy(context);
-    dg_context_destroy(cpu);
-    dg_context_destroy(oracle);
+    checked_close();
     return harness_end();
 }

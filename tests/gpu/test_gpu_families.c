@@ -3,8 +3,7 @@
 // check of `deepgemm run --check`.  Quick enough to run under compute-sanitizer (make gpu-sanitize), and
 // every operand has memory of its own, so that its memcheck sees the first byte too many.
 #include "../../cli/mqa.h"
-#include "../contexts.h"
-#include "../harness.h"
+#include "checked.h"
 
 // Bounded to a few SMs, a CTA works on several tiles and large tiles pay off.
 static const struct family {
@@ -78,8 +77,6 @@ static const struct family scores[] = {
     {"fp8_paged_mqa_logits b=2 next_n=6 h=7 d=32 L=150 page=128", 2},
 };
 
-static dg_context *cpu, *oracle, *context;
-static struct cli_gpu gpu;
 static char failure[1024];
 
 static bool fail(const char *line, const char *text)
@@ -163,19 +160,10 @@ static void test_one_problem_of_each_kind(void)
 
 int main(void)
 {
-    context = open_context("sm90", NULL, 0);
-    if (!context) {
-        printf("%s\n", dg_last_error());
-        return strstr(dg_last_error(), "cannot run here") ? 77 : 1;
-    }
-    cpu = open_context("cpu", NULL, 0);
-    oracle = open_context("oracle", NULL, 0);
-    if (!cpu || !oracle || cli_gpu_open(&gpu, -1) != DG_OK)
-        return printf("Bail out! %s\n", dg_last_error()), 1;
+    const int status = checked_open();
+    if (status)
+        return status;
     RUN(test_one_problem_of_each_kind);
-    cli_gpu_close(&gpu);
-    dg_context_destroy(context);
-    dg_context_destroy(cpu);
-    dg_context_destroy(oracle);
+    checked_close();
     return harness_end();
 }
