@@ -174,7 +174,7 @@ def _space(kind, a, b, d, c, block_n, scales_a, scales_b):
     line = _problem_line(kind, a, b, d, c, block_n, scales_a, scales_b)
     try:
         return _runtime.workspace(d.device, line)
-    except lib.Error:  # the call itself says what is wrong, in the words of its arguments
+    except RuntimeError:  # no memory; or the call itself says what is wrong, in the words of its arguments
         if needed:
             raise
         return None

@@ -147,7 +147,7 @@ def contiguous(
         )  # fmt: skip
         try:
             space = _space(device, line)
-        except lib.Error:  # the call itself says what is wrong, in the words of its arguments
+        except RuntimeError:  # no memory; or the call itself says what is wrong, in the words of its arguments
             if needed:
                 raise
     options = _options(space, *layout_options)

@@ -229,6 +229,32 @@ static const char *judge_workspace(const struct dg_problem *p, const struct dg_p
                : "workspace";
 }
 
+// Copies of FP32 scales only where TMA may not take them as they are; with them one kernel, without another.
+static const char *judge_copies(const struct dg_problem *p, const struct dg_device *device,
+                                const struct dg_plan *plan)
+{
+    const int64_t blocks = ceil_div(p->k, 128), behind = ceil_div(plan->workspace_bytes, 256) * 256;
+    const bool per_row = p->sfb_block_n == 1, fits_a = p->sfa_major == DG_MN_MAJOR;
+    const bool fits_b =
+        per_row ? p->sfb_major == DG_MN_MAJOR : p->sfb_major == DG_K_MAJOR && blocks % 4 == 0;
+    const int64_t a = ceil_div(ceil_div(p->m, 4) * 4 * blocks * 4, 256) * 256;
+    const int64_t b = per_row ? ceil_div(p->n, 4) * 4 * blocks * 4
+                              : ceil_div(p->n, 128) * ceil_div(blocks, 4) * 4 * 4;
+    struct dg_plan other;
+    memset(&other, 0, sizeof other);
+    if (!plan->spare_bytes)
+        return NULL;
+    if (p->sf_type != DG_F32 || (fits_a && fits_b) || plan->sm90.split || p->m < 256)
+        return "copies of scales";
+    if (plan->workspace_bytes + plan->spare_bytes != behind + a + b)
+        return "room for copies of scales";
+    if (dg_sm90_plan_any_layout(p, device, &other) != DG_OK)
+        return dg_last_error();
+    struct dg_sm90_kernel kernel = dg_sm90_kernel_of(p, &other);
+    kernel.scales_tma = 0;
+    return is_known(&kernel) && !other.spare_bytes ? NULL : "the plan without copies";
+}
+
 // The figure promises no more than the hardware has: 8192 FP8 operations per clock and SM.
 static const char *judge_prediction(const struct dg_problem *p, const struct dg_device *device,
                                     const struct dg_plan *plan)
@@ -269,8 +295,9 @@ static const char *judge(const struct dg_problem *p, const struct dg_device *dev
     if (dg_sm90_smem_bytes(&kernel) > device->smem_bytes)
         return "shared memory";
     const char *faults[] = {judge_grid(p, device, &plan), judge_workspace(p, &plan),
-                            judge_prediction(p, device, &plan), judge_why(p, device, &plan)};
-    for (int i = 0; i < 4; i++)
+                            judge_copies(p, device, &plan), judge_prediction(p, device, &plan),
+                            judge_why(p, device, &plan)};
+    for (int i = 0; i < 5; i++)
         if (faults[i])
             return faults[i];
     return NULL;
