@@ -162,6 +162,16 @@ def _problem_line(kind, a, b, d, c, block_n, scales_a, scales_b):
     return " ".join(words)
 
 
+def workspace_for(device, line, needed):
+    """Memory for the call of a problem line; None, not an error, where the call runs without."""
+    try:
+        return _runtime.workspace(device, line)
+    except RuntimeError:  # no memory; or the call itself says what is wrong, in its arguments' words
+        if needed:
+            raise
+        return None
+
+
 def _space(kind, a, b, d, c, block_n, scales_a, scales_b):
     """Workspace: what a call needs, and what makes it faster."""
     a_t, b_t = _TRANSPOSED[kind]
@@ -172,12 +182,7 @@ def _space(kind, a, b, d, c, block_n, scales_a, scales_b):
     if not needed and not is_large:
         return None
     line = _problem_line(kind, a, b, d, c, block_n, scales_a, scales_b)
-    try:
-        return _runtime.workspace(d.device, line)
-    except RuntimeError:  # no memory; or the call itself says what is wrong, in the words of its arguments
-        if needed:
-            raise
-        return None
+    return workspace_for(d.device, line, needed)
 
 
 def _check_nt_sizes(kind, a, b, d):

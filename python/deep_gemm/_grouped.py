@@ -24,6 +24,7 @@ from ._dense import (
     pair,
     scale_words,
     swap_last,
+    workspace_for,
     wgrad_gemm_fp8_fp8_fp32_nt,
 )
 from ._library import fail
@@ -135,7 +136,7 @@ def contiguous(
     seen_b = values_b.swapped() if transposed_b else values_b
     layout_options = _layout_options(use_psum_layout, expected_m)
     space, needed = None, needs_workspace(values_a) or needs_workspace(seen_b)
-    if needed or m >= 1024:  # large products are faster with some, if their scales lie by rows
+    if needed or (m >= 1024 and device != CPU):  # large products are faster with some, if their scales lie by rows
         scales_a, scales_b = operand_a[1], operand_b[1]
         line = "fp8_m_grouped_contiguous%s groups=%d m=%d n=%d k=%d sfb=%d %s %s %s %s %s%s%s%s" % (
             "_nn" if transposed_b else "", groups, m, n, k, operand_b[3 if transposed_b else 2],
@@ -145,11 +146,7 @@ def contiguous(
             " expected_m=%d" % expected_m if expected_m else "",
             " sf=ue8m0" if scales_a.type == I32 else "",
         )  # fmt: skip
-        try:
-            space = _space(device, line)
-        except RuntimeError:  # no memory; or the call itself says what is wrong, in the words of its arguments
-            if needed:
-                raise
+        space = workspace_for(device, line, needed)
     options = _options(space, *layout_options)
     plain = kind == "nt" and space is recipe is recipe_a is None
     _run(

@@ -71,7 +71,7 @@ dg_status dg_sm90_repack_prepare(struct dg_sm90_state *state);
 struct dg_sm90_scales dg_sm90_copy_of_scales(int64_t together, int64_t apart, int is_along_k,
                                              void *target, struct dg_matrix_view *view,
                                              int64_t *matrix);
-// Makes copies of so many matrices, in one launch (sm90_scales_repack.cu).
+// Makes copies of so many matrices, in one launch (sm90_scales_repack.cu); those of no rows take none.
 dg_status dg_sm90_repack_scales(struct dg_sm90_state *state, const struct dg_sm90_scales *a,
                                 int64_t matrices_a, const struct dg_sm90_scales *b,
                                 int64_t matrices_b, const struct dg_gemm_args *args);

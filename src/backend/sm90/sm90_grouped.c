@@ -400,44 +400,24 @@ static int has_room_for_scales(const struct call *call)
 // Makes `a` and `b` describe the copies.
 static dg_status copy_scales(struct call *call, struct stack *a, struct stack *b)
 {
-    const int fits_a = sfa_fits_tma(call, a), fits_b = sfb_fits_tma(call, b);
     const struct dg_sm90_scale_places *at = &call->workspace.scales;
     struct dg_gemm_args *args = &call->args.gemm;
     struct dg_sm90_scales copy_a = {.rows = 0}, copy_b = {.rows = 0};
     char *workspace = args->workspace;
-    if (!fits_a)
+    if (!sfa_fits_tma(call, a))
         copy_a = dg_sm90_copy_of_scales(a->columns, a->rows, 0, workspace + at->sfa, &args->sfa,
                                         &call->args.sfa_group);
-    if (!fits_b)
+    if (!sfb_fits_tma(call, b))
         copy_b = dg_sm90_copy_of_scales(b->columns, b->rows, call->problem->sfb_block_n != 1,
                                         workspace + at->sfb, &args->sfb, &call->args.sfb_group);
     describe_scales(call, a, b);
     call->has_copies = 1;
-    return dg_sm90_repack_scales(call->state, &copy_a, fits_a ? 0 : a->groups, &copy_b,
-                                 fits_b ? 0 : b->groups, args);
-}
-
-// The kernel of the plan, or where the scales lie otherwise than it hoped for, that of a plan for any layout.
-static dg_status choose_kernel(const struct call *call, int scales_tma,
-                               struct dg_sm90_grouped_kernel *kernel)
-{
-    *kernel = dg_sm90_grouped_kernel_of(call->problem, call->plan);
-    if (kernel->tile.scales_tma && !scales_tma) {
-        struct dg_problem other = *call->problem;
-        struct dg_device device = call->state->device;
-        struct dg_plan plan;
-        other.sfa_major = other.sfb_major = DG_K_MAJOR;
-        device.num_sms = call->plan->num_sms;
-        DG_TRY(dg_sm90_grouped_plan(&other, &device, &plan));
-        kernel->tile.config = plan.sm90;
-    }
-    kernel->tile.scales_tma = scales_tma;
-    return DG_OK;
+    return dg_sm90_repack_scales(call->state, &copy_a, a->groups, &copy_b, b->groups, args);
 }
 
 static dg_status multiply(struct call *call)
 {
-    struct dg_sm90_grouped_kernel kernel;
+    struct dg_sm90_grouped_kernel kernel = dg_sm90_grouped_kernel_of(call->problem, call->plan);
     struct dg_sm90_gemm_args args;
     struct dg_sm90_group_args groups;
     struct dg_sm90_group_maps maps;
@@ -449,7 +429,7 @@ static dg_status multiply(struct call *call)
     const int d_tma = d_fits_tma(call, &d);
     const int fits = sfa_fits_tma(call, &sfa) && sfb_fits_tma(call, &sfb);
     const int scales_tma = fits || has_room_for_scales(call);
-    DG_TRY(choose_kernel(call, scales_tma, &kernel));
+    kernel.tile.scales_tma = scales_tma; // the same tile: each has a kernel for any layout
     DG_TRY(dg_sm90_find_kernel(call->state, &kernel, sizeof kernel, dg_sm90_grouped_describe,
                                &kernel, &found));
     const struct dg_sm90_config *c = &kernel.tile.config;
@@ -506,12 +486,12 @@ dg_status dg_sm90_grouped_prepare(struct dg_sm90_state *state, const struct dg_p
                                   const struct dg_plan *plan)
 {
     struct dg_sm90_grouped_kernel kernel = dg_sm90_grouped_kernel_of(problem, plan);
-    const struct call call = {.state = state, .problem = problem, .plan = plan};
     struct dg_jit_kernel found;
     DG_TRY(dg_sm90_find_kernel(state, &kernel, sizeof kernel, dg_sm90_grouped_describe, &kernel,
                                &found));
-    if (kernel.tile.scales_tma || plan->spare_bytes) { // strides of scales are no part of a problem
-        DG_TRY(choose_kernel(&call, !kernel.tile.scales_tma, &kernel));
+    if (kernel.tile
+            .scales_tma) { // strides of scales are no part of a problem, nor is room for copies
+        kernel.tile.scales_tma = 0;
         DG_TRY(dg_sm90_find_kernel(state, &kernel, sizeof kernel, dg_sm90_grouped_describe, &kernel,
                                    &found));
     }

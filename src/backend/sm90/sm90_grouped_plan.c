@@ -211,12 +211,13 @@ static dg_status check_sizes(const struct dg_problem *p)
     return DG_OK;
 }
 
-// Whether scales that TMA does not take are worth copying.  Without a copy warps read them for each tile, as they do for
-// small problems.
+// Whether scales that TMA does not take are worth copying: A's by rows; B's that do not lie as the tile reads them, along
+// k for 128 columns of B, else along n.  Without a copy warps read them for each tile, as they do for small problems.
 static int copies_scales(const struct dg_problem *p, double predicted_us)
 {
+    const int odd_b = p->sfb_block_n == 1 ? !p->sfb_major : p->sfb_major || CEIL_DIV(p->k, 128) % 4;
     return dg_problem_kind(p) == DG_KIND_CONTIGUOUS && p->sf_type == DG_F32 && predicted_us >= 40 &&
-           (!p->sfa_major || dg_sm90_has_odd_sfb(p));
+           (!p->sfa_major || odd_b);
 }
 
 static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem *problem,

@@ -5,7 +5,6 @@
 
 #include "backend/sm90/sm90_cost.h"
 #include "backend/sm90/sm90_winners.h"
-#include "plan/problem.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -83,11 +82,6 @@ static int exists(const struct dg_sm90_kernel *kernel)
 static int scales_by_tma(const struct dg_problem *p)
 {
     return p->sfa_major == DG_MN_MAJOR && (p->sfb_block_n == 128 || p->sfb_major == DG_MN_MAJOR);
-}
-
-int dg_sm90_has_odd_sfb(const struct dg_problem *p)
-{
-    return p->sfb_block_n == 1 ? !p->sfb_major : p->sfb_major || CEIL_DIV(p->k, 128) % 4;
 }
 
 // Whether the kernel of a plan is one that reads scales by TMA.
@@ -217,13 +211,19 @@ static dg_status plan_for(const struct dg_problem *problem, const struct dg_devi
 }
 
 // Scales that TMA does not take are copied where that makes up for its 2 us.  Else warps read them for each tile, which a
-// tile of 1D1D waits for longest, and a few rows not at all.  B's blocks alone, in 1D2D, and short k are not worth it.
+// tile of 1D1D waits for longest, and few rows not at all.  For short k in 1D2D it is not worth it, nor for B's blocks
+// alone, with which scales_by_tma() holds.
+static int may_copy(const struct dg_problem *p)
+{
+    return p->sf_type == DG_F32 && !scales_by_tma(p) && p->m >= 256 &&
+           (p->sfb_block_n == 1 || p->k >= 1024);
+}
+
 static int is_worth_copying(const struct dg_problem *p, const struct dg_plan *in_place,
                             const struct dg_plan *copied)
 {
     const double share = in_place->sm90.split ? 1 : p->sfb_block_n == 1 ? 1.2 : 1.05;
-    return p->m >= 256 && share * in_place->predicted_us > copied->predicted_us + 2 &&
-           (p->sfb_block_n == 1 || (!p->sfa_major && p->k >= 1024));
+    return share * in_place->predicted_us > copied->predicted_us + 2;
 }
 
 static void ask_for_copies(const struct dg_problem *problem, struct dg_plan *plan)
@@ -236,9 +236,8 @@ dg_status dg_sm90_plan(const struct dg_problem *problem, const struct dg_device 
                        struct dg_plan *plan)
 {
     struct dg_plan copied = {.kernel = DG_KERNEL_NONE};
-    const int by_tma = scales_by_tma(problem);
-    DG_TRY(plan_for(problem, device, by_tma, plan));
-    if (problem->sf_type != DG_F32 || (by_tma && !dg_sm90_has_odd_sfb(problem)))
+    DG_TRY(plan_for(problem, device, scales_by_tma(problem), plan));
+    if (!may_copy(problem))
         return DG_OK;
     DG_TRY(plan_for(problem, device, 1, &copied));
     if (is_worth_copying(problem, plan, &copied)) {

@@ -22,8 +22,6 @@ dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_de
 dg_status dg_sm90_check_sizes(const struct dg_problem *problem);
 // Must a copy stand in for a matrix of these rows?  One row is contiguous whatever its stride.
 int dg_sm90_is_repacked(dg_major major, int64_t rows, int64_t ld);
-// B's scales do not lie as TMA reads them: along k for 128 columns of B, else along n.
-int dg_sm90_has_odd_sfb(const struct dg_problem *problem);
 // Where in a workspace copies of scales are, of which `begin` bytes have another use.
 struct dg_sm90_scale_places {
     int64_t sfa, sfb, end;
