@@ -86,8 +86,8 @@ def _run(function, operands, d, c, layout, options, device, plain=None):
         _fast.ready(device, plain and (plain, arguments, run, context, structs, more))
 
 
-def _space(device, line):
-    return None if device == CPU else _runtime.workspace(device, line)
+def _space(device, line, needed=True):
+    return None if device == CPU else workspace_for(device, line, needed)
 
 
 def _out_words(d, c):
@@ -136,7 +136,7 @@ def contiguous(
     seen_b = values_b.swapped() if transposed_b else values_b
     layout_options = _layout_options(use_psum_layout, expected_m)
     space, needed = None, needs_workspace(values_a) or needs_workspace(seen_b)
-    if needed or (m >= 1024 and device != CPU):  # large products are faster with some, if their scales lie by rows
+    if needed or m >= 1024:  # large products are faster with some, if their scales lie by rows
         scales_a, scales_b = operand_a[1], operand_b[1]
         line = "fp8_m_grouped_contiguous%s groups=%d m=%d n=%d k=%d sfb=%d %s %s %s %s %s%s%s%s" % (
             "_nn" if transposed_b else "", groups, m, n, k, operand_b[3 if transposed_b else 2],
@@ -146,7 +146,7 @@ def contiguous(
             " expected_m=%d" % expected_m if expected_m else "",
             " sf=ue8m0" if scales_a.type == I32 else "",
         )  # fmt: skip
-        space = workspace_for(device, line, needed)
+        space = _space(device, line, needed)
     options = _options(space, *layout_options)
     plain = kind == "nt" and space is recipe is recipe_a is None
     _run(

@@ -141,7 +141,7 @@ def test_contiguous_nn_reads_b_with_rows_along_k():
 def test_large_products_ask_for_room_for_copies_of_their_scales():
     """The line that says what they are: it must be one, and name the layouts of the scales."""
     lines, plain = [], _grouped._space
-    _grouped._space = lambda device, line: lines.append(line) or plain(device, line)
+    _grouped._space = lambda device, line, *more: lines.append(line) or plain(device, line, *more)
     try:
         for kit in KITS:
             rows, a, b, d = contiguous_problem(kit, (1000, 100), 72, 300)
