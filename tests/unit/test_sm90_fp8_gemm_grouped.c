@@ -148,6 +148,8 @@ static void set_maps(void)
     maps.values.a = lanes_encode(&map);
     map.box[1] = 64;
     maps.values.a_piece = lanes_encode(&map);
+    map.box[1] = groups.few_rows = draw(0, 8) * 8;
+    maps.a_few = lanes_encode(&map);
     maps.values.b = lanes_encode(&(struct lanes_map){.data = b,
                                                      .stride = {1, PITCH_K, (i64)MOST_N * PITCH_K},
                                                      .shape = {k, args.n, groups.groups},

@@ -56,8 +56,9 @@ struct dg_sm90_group_args {
     int groups, alignment;
     struct dg_sm90_divisor per_alignment;
     int own_a, own_b, own_d; // 1: the map of this matrix has one for each group
-    int idle;                // DG_SM90_IDLE_...
-    int rows_of_map_d;       // rows of maps.d from one group to the next
+    int few_rows;      // tiles of up to so many rows, at most 64, take a box of a_few; 0: none do
+    int idle;          // DG_SM90_IDLE_...
+    int rows_of_map_d; // rows of maps.d from one group to the next
 };
 
 // What becomes of D in rows of no group, and of groups without k: C or zeros, as tiles of their own; nothing, as C is
@@ -83,6 +84,7 @@ struct dg_sm90_value_maps {
 // Those of scales have three dimensions too, that of D has [row][column].
 struct dg_sm90_group_maps {
     struct dg_sm90_value_maps values; // groups along k: those of each group are in the list
+    struct dg_tensor_map a_few;       // few_rows for boxes
     struct dg_tensor_map d, d_tile;   // d_tile: whole tiles for boxes
     struct dg_tensor_map sfa, sfb;
 };

@@ -24,8 +24,6 @@
 static_assert(CLUSTER == 1, "the CTAs of a cluster would have to find the same tiles");
 
 enum {
-    ROW_PIECES = DG_BLOCK_M / 64,
-    ROW_PIECE_BYTES = 64 * BLOCK_K,
     NOTE_BYTES = 32, // a struct tile
     TILE_SLOTS = 2,
     NOTES_AT = EMPTY_AT + DG_NUM_STAGES * 8,
@@ -130,14 +128,16 @@ DG_DEVICE void take_tile(u32 smem, struct slot *slot, struct tile *tile, int is_
 
 // ---- loader warp ----
 
-// The pieces of A that have rows of the tile; all of them in one box.
-DG_DEVICE void load_a(u32 smem, const struct dg_sm90_value_maps *maps, u32 full, int x, const struct tile *tile,
-                      int index)
+// In one box where the tile has rows in all of its pieces, or few rows, as those below them would be memory to read; else in
+// one for each piece that has some.
+DG_DEVICE void load_a(u32 smem, const struct dg_sm90_group_maps *maps, const struct dg_sm90_value_maps *values, u32 full,
+                      int x, const struct tile *tile, int index, int is_few)
 {
-    const int in_pieces = tile->rows <= DG_BLOCK_M - 64, step = in_pieces ? 64 : DG_BLOCK_M;
+    const int in_pieces = !is_few && tile->rows <= DG_BLOCK_M - 64, step = in_pieces ? 64 : DG_BLOCK_M;
+    const struct dg_tensor_map *map = is_few ? &maps->a_few : &values->a + in_pieces;
 #pragma unroll 1
     for (int row = 0; row < tile->rows; row += step)
-        dg_tma_load_3d(smem + row * BLOCK_K, &maps->a + in_pieces, full, x, tile->m0 + row, index);
+        dg_tma_load_3d(smem + row * BLOCK_K, map, full, x, tile->m0 + row, index);
 }
 
 DG_DEVICE void load_sfb(u32 smem, const struct dg_sm90_group_maps *maps, u32 full, int column, const struct tile *tile,
@@ -164,10 +164,11 @@ DG_DEVICE void load_block(const struct dg_sm90_group_args *groups, const struct 
                           u32 index)
 {
     const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
+    const int is_few = tile->rows <= groups->few_rows;
+    const int rows_of_a = is_few ? groups->few_rows : (tile->rows + 63) / 64 * 64;
     const u32 full = smem + FULL_AT + index * 8;
-    dg_mbarrier_arrive_expect_tx(full, (tile->rows + 63) / 64 * ROW_PIECE_BYTES + B_BYTES +
-                                           (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0));
-    load_a(smem + index * A_BYTES, values, full, block * BLOCK_K, tile, index_a);
+    dg_mbarrier_arrive_expect_tx(full, (rows_of_a + DG_BLOCK_N) * BLOCK_K + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0));
+    load_a(smem + index * A_BYTES, maps, values, full, block * BLOCK_K, tile, index_a, is_few);
     dg_tma_load_3d(smem + B_AT + index * B_BYTES, &values->b, full, block * BLOCK_K, tile->n0, index_b);
     if (DG_SCALES_TMA) {
         const u32 scales = smem + SCALE_AT + index * SCALE_BYTES;
@@ -348,6 +349,7 @@ DG_DEVICE void prefetch_maps(const struct dg_sm90_group_maps *maps)
 {
     dg_prefetch_tensormap(&maps->values.a);
     dg_prefetch_tensormap(&maps->values.a_piece);
+    dg_prefetch_tensormap(&maps->a_few);
     dg_prefetch_tensormap(&maps->values.b);
     if (DG_SCALES_TMA) {
         dg_prefetch_tensormap(&maps->sfa);

@@ -134,9 +134,17 @@ static dg_status make_map(const struct call *call, const struct stack *stack, ui
                                      (CUtensorMap *)map);
 }
 
+// The rows that a group usually has and half as many again, in eights, as the swizzle has them.
+static int few_rows(const struct call *call)
+{
+    const struct dg_problem *p = call->problem;
+    const int64_t most = (3 * p->expected_m + 1) / 2, rows = most < p->m ? most : p->m;
+    return call->kind == DG_KIND_K_GROUPED || rows > 56 ? 0 : (int)(rows + 7) / 8 * 8;
+}
+
 // Groups along k: with the sum of k for columns, which sm90_k_groups.cu replaces.
 static dg_status map_values(const struct call *call, const struct dg_sm90_config *c,
-                            struct dg_sm90_value_maps *maps)
+                            struct dg_sm90_group_maps *maps)
 {
     const struct dg_problem *p = call->problem;
     const struct dg_gemm_args *args = &call->args.gemm;
@@ -162,9 +170,12 @@ static dg_status map_values(const struct call *call, const struct dg_sm90_config
                             groups_of_b(call),
                             call->args.b_group,
                             p->expected_m > DG_SM90_FEW_ROWS};
-    DG_TRY(make_map(call, &a, 128, (uint32_t)c->block_m, swizzle, 3, &maps->a));
-    DG_TRY(make_map(call, &a, 128, 64, swizzle, 3, &maps->a_piece));
-    return make_map(call, &b, 128, (uint32_t)c->block_n, swizzle, 3, &maps->b);
+    struct dg_sm90_value_maps *values = &maps->values;
+    DG_TRY(make_map(call, &a, 128, (uint32_t)c->block_m, swizzle, 3, &values->a));
+    DG_TRY(make_map(call, &a, 128, 64, swizzle, 3, &values->a_piece));
+    if (few_rows(call))
+        DG_TRY(make_map(call, &a, 128, (uint32_t)few_rows(call), swizzle, 3, &maps->a_few));
+    return make_map(call, &b, 128, (uint32_t)c->block_n, swizzle, 3, &values->b);
 }
 
 // Words along k of the scales.
@@ -324,6 +335,7 @@ static void fill_groups(const struct call *call, const struct stack *d, int clea
         .own_a = groups_of_a(call) > 1,
         .own_b = groups_of_b(call) > 1,
         .own_d = groups_of_d(call) > 1,
+        .few_rows = few_rows(call),
         .idle = idle_mode(p, kind, clears),
         .rows_of_map_d = groups_of_d(call) > 1 ? (int)((d->rows - p->m) / (p->groups - 1)) : 0,
     };
@@ -442,7 +454,7 @@ static dg_status multiply(struct call *call)
     if (scales_tma)
         DG_TRY(map_scales(call, &kernel.tile, &sfa, &sfb, &maps));
     DG_TRY(repack_operands(call));
-    DG_TRY(map_values(call, c, &maps.values));
+    DG_TRY(map_values(call, c, &maps));
     if (call->kind == DG_KIND_K_GROUPED)
         DG_TRY(list_k_groups(call, &maps, &groups));
     void *parameters[] = {&args, &groups, &maps};
