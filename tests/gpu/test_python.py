@@ -240,6 +240,9 @@ def calls():
     table["fp8_gemm_nt"] = lambda: deep_gemm.fp8_gemm_nt(a, b, d) or d
     table["fp8_gemm_nn"] = lambda: deep_gemm.fp8_gemm_nn(a, turned, d) or d
     table["fp8_gemm_nn laid out anew"] = lambda: deep_gemm.fp8_gemm_nn(a, genuine, d) or d
+    large = per_token(normal(2048, 7168)), per_block(normal(2048, 7168))
+    square = torch.zeros(2048, 2048, dtype=torch.bfloat16, device="cuda")
+    table["fp8_gemm_nt, scales copied"] = lambda: deep_gemm.fp8_gemm_nt(*large, square) or square
     table["fp8_gemm_nt FP32"] = lambda: deep_gemm.fp8_gemm_nt(a, b, wide) or wide
     c = torch.randn(m, n, device="cuda")
     table["gradient"] = lambda: deep_gemm.fp8_gemm_nt(a, rows, wide, c, (1, 1, 128)) or wide
