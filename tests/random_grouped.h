@@ -114,7 +114,9 @@ static inline void random_grouped_draw(struct random_grouped *r, int64_t max_wor
     p->alignment =
         r->kind == DG_KIND_MASKED || along_k ? 0 : alignments[random_next(&r->state) % 6];
     const int64_t room = along_k ? p->k : p->m;
-    p->expected_m = random_chance(r, 3) ? 0 : random_range(&r->state, 1, 2 * room);
+    p->expected_m = random_chance(r, 3)    ? 0
+                    : random_chance(r, 20) ? INT64_MAX
+                                           : random_range(&r->state, 1, 2 * room);
 }
 
 // ---- layouts --------------------------------------------------------------------------------------

@@ -138,7 +138,8 @@ static dg_status make_map(const struct call *call, const struct stack *stack, ui
 static int few_rows(const struct call *call)
 {
     const struct dg_problem *p = call->problem;
-    const int64_t most = (3 * p->expected_m + 1) / 2, rows = most < p->m ? most : p->m;
+    const int64_t usual = p->expected_m < 64 ? p->expected_m : 64; // a hint may be any number
+    const int64_t most = (3 * usual + 1) / 2, rows = most < p->m ? most : p->m;
     return call->kind == DG_KIND_K_GROUPED || rows > 56 ? 0 : (int)(rows + 7) / 8 * 8;
 }
 
