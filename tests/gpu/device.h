@@ -15,7 +15,7 @@
 
 #include "plan/problem.h"
 
-enum { ARENA_BYTES = 96 << 20 };
+enum { ARENA_BYTES = 256 << 20 };
 
 // One thread's device, memory and contexts.
 struct lane {
