@@ -113,10 +113,8 @@ static inline void random_grouped_draw(struct random_grouped *r, int64_t max_wor
     static const int32_t alignments[] = {1, 2, 16, 100, 128, 128};
     p->alignment =
         r->kind == DG_KIND_MASKED || along_k ? 0 : alignments[random_next(&r->state) % 6];
-    const int64_t room = along_k ? p->k : p->m;
-    p->expected_m = random_chance(r, 3)    ? 0
-                    : random_chance(r, 20) ? INT64_MAX
-                                           : random_range(&r->state, 1, 2 * room);
+    const int64_t room = along_k ? p->k : p->m, any = random_range(&r->state, 1, 2 * room);
+    p->expected_m = random_chance(r, 3) ? 0 : random_chance(r, 20) ? INT64_MAX : any;
 }
 
 // ---- layouts --------------------------------------------------------------------------------------
