@@ -491,6 +491,7 @@ static dg_status start(struct dg_sm90_state *state, const struct dg_problem *p,
                        const struct dg_gemm_args *args, struct launch *launch)
 {
     void *parameters[] = {&launch->args, &launch->maps};
+    // Behind copies of scales an early launch is up to 9 % slower.
     const int has_copies = launch->copy_a.rows || launch->copy_b.rows;
     const struct dg_cuda_launch started = {
         .name = p->sfb_block_n == 1 ? "sm90_fp8_gemm_1d1d" : "sm90_fp8_gemm_1d2d",
@@ -499,8 +500,7 @@ static dg_status start(struct dg_sm90_state *state, const struct dg_problem *p,
         .block = {launch->num_threads, 1, 1},
         .cluster = {launch->cluster, 1, 1},
         .smem_bytes = launch->smem_bytes,
-        .pdl =
-            args->flags & DG_GEMM_PDL && !has_copies, // early behind those it is up to 9 % slower
+        .pdl = args->flags & DG_GEMM_PDL && !has_copies,
         .stream = args->stream,
         .parameters = parameters,
     };

@@ -172,10 +172,11 @@ static dg_status map_values(const struct call *call, const struct dg_sm90_config
                             call->args.b_group,
                             p->expected_m > DG_SM90_FEW_ROWS};
     struct dg_sm90_value_maps *values = &maps->values;
+    const int few = few_rows(call);
     DG_TRY(make_map(call, &a, 128, (uint32_t)c->block_m, swizzle, 3, &values->a));
     DG_TRY(make_map(call, &a, 128, 64, swizzle, 3, &values->a_piece));
-    if (few_rows(call))
-        DG_TRY(make_map(call, &a, 128, (uint32_t)few_rows(call), swizzle, 3, &maps->a_few));
+    if (few)
+        DG_TRY(make_map(call, &a, 128, (uint32_t)few, swizzle, 3, &maps->a_few));
     return make_map(call, &b, 128, (uint32_t)c->block_n, swizzle, 3, &values->b);
 }
 
@@ -502,8 +503,8 @@ dg_status dg_sm90_grouped_prepare(struct dg_sm90_state *state, const struct dg_p
     struct dg_jit_kernel found;
     DG_TRY(dg_sm90_find_kernel(state, &kernel, sizeof kernel, dg_sm90_grouped_describe, &kernel,
                                &found));
-    if (kernel.tile
-            .scales_tma) { // strides of scales are no part of a problem, nor is room for copies
+    // Strides of scales are no part of a problem, nor is room for copies.
+    if (kernel.tile.scales_tma) {
         kernel.tile.scales_tma = 0;
         DG_TRY(dg_sm90_find_kernel(state, &kernel, sizeof kernel, dg_sm90_grouped_describe, &kernel,
                                    &found));
