@@ -38,6 +38,30 @@ static inline void dg_griddepcontrol_launch_dependents(void)
 {
 }
 
+static inline u64 dg_ld_acquire(const u64 *global)
+{
+    return *global;
+}
+
+static inline void dg_st_release(u64 *global, u64 value)
+{
+    *global = value;
+}
+
+static inline u64 dg_atomic_cas(u64 *global, u64 expected, u64 value)
+{
+    const u64 before = *global;
+    *global = before == expected ? value : before;
+    return before;
+}
+
+static inline u32 dg_atomic_add(u32 *global, u32 value)
+{
+    const u32 before = *global;
+    *global += value;
+    return before;
+}
+
 static inline void dg_prefetch_l1(const void *at)
 {
 }

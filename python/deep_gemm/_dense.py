@@ -33,7 +33,7 @@ Tensor = Any  # torch.Tensor, or an array of a library that _tensor.py can read
 Scaled = Tuple[Tensor, Tensor]  # data and scales
 
 _ROWS_OF_RECIPES = {(1, 128, 128): 128, (1, 1, 128): 1}  # of B, that share a scale
-_LARGE = 1 << 34  # products; for less, the long way takes longer than copies of scales save
+LARGE = 1 << 34  # products; for less, the long way takes longer than copies of scales save
 _TRANSPOSED = {"nt": (False, False), "nn": (False, True), "tn": (True, True), "tt": (True, False)}
 
 
@@ -178,7 +178,7 @@ def _space(kind, a, b, d, c, block_n, scales_a, scales_b):
     needed = needs_workspace(a.swapped() if a_t else a) or needs_workspace(
         b.swapped() if b_t else b
     )
-    is_large = d.device != CPU and prod(d.shape) * a.shape[0 if a_t else 1] >= _LARGE
+    is_large = d.device != CPU and prod(d.shape) * a.shape[0 if a_t else 1] >= LARGE
     if not needed and not is_large:
         return None
     line = _problem_line(kind, a, b, d, c, block_n, scales_a, scales_b)

@@ -16,6 +16,7 @@ from ._dense import (
     blocks_of_b,
     check_operand,
     check_rank,
+    LARGE,
     check_type,
     compiling,
     layout_words,
@@ -136,7 +137,7 @@ def contiguous(
     seen_b = values_b.swapped() if transposed_b else values_b
     layout_options = _layout_options(use_psum_layout, expected_m)
     space, needed = None, needs_workspace(values_a) or needs_workspace(seen_b)
-    if needed or m >= 1024:  # large products are faster with some, if their scales lie by rows
+    if needed or m >= 1024:  # large products are faster with some
         scales_a, scales_b = operand_a[1], operand_b[1]
         line = "fp8_m_grouped_contiguous%s groups=%d m=%d n=%d k=%d sfb=%d %s %s %s %s %s%s%s%s" % (
             "_nn" if transposed_b else "", groups, m, n, k, operand_b[3 if transposed_b else 2],
@@ -169,19 +170,22 @@ def masked(a, b, d, masked_m, expected_m, recipe, recipe_a, recipe_b):
         raise TypeError("expected_m is a %s: must be an int" % type(expected_m).__name__)
     if m == 0:
         fail("%s: m must not be 0", values_a.text())
-    space = None
-    if needs_workspace(values_a) or needs_workspace(values_b):
-        line = "fp8_m_grouped_masked groups=%d max_m=%d n=%d k=%d sfb=%d %s %s %s" % (
+    expected_m = max(int(expected_m), 0)
+    space, needed = None, needs_workspace(values_a) or needs_workspace(values_b)
+    if needed or groups * min(expected_m, m) * n * k >= LARGE:
+        line = "fp8_m_grouped_masked groups=%d max_m=%d n=%d k=%d sfb=%d %s %s %s%s%s" % (
             groups, m, n, k, operand_b[2], layout_words("a", values_a),
             layout_words("b", values_b), _out_words(out, None),
+            " expected_m=%d" % min(expected_m, m) if expected_m else "",
+            " sf=ue8m0" if operand_a[1].type == I32 else "",
         )  # fmt: skip
-        space = _space(device, line)
-    options = _options(space, expected_m=max(int(expected_m), 0))
+        space = _space(device, line, needed)
+    options = _options(space, expected_m=expected_m)
     plain = space is recipe is recipe_a is None
     _run(
         "dg_m_grouped_fp8_gemm_nt_masked",
         (operand_a, operand_b), out, None, layout, options, device,
-        (_fast.MASKED, 0, max(int(expected_m), 0)) if plain else None,
+        (_fast.MASKED, 0, expected_m) if plain else None,
     )  # fmt: skip
 
 

@@ -194,7 +194,7 @@ static int read_call(struct call *call, int a_rank, int b_rank, int32_t block_ro
 
 // --- workspace: what large calls are faster with ---
 
-static const double large_products = 4e9; // m * n * k; a smaller call saves less than this takes
+static const double large_products = 4e9; // rows * n * k; a smaller call saves less than this takes
 
 static dg_major major_of_scales(const struct dg_tensor *scales)
 {
@@ -227,11 +227,12 @@ static void ignore_error(void *error, const char *kind, const char *message)
 }
 
 // Memory from torch, which gives it to no one else before the stream is done with it; NULL: the call does without.
+// `rows`: of all groups, about.
 static struct dl_managed *take_workspace(const struct call *call, const struct dg_problem *problem,
-                                         void **workspace, size_t *bytes)
+                                         double rows, void **workspace, size_t *bytes)
 {
     const struct bridge *bridge = call->bridge;
-    const double products = (double)problem->m * (double)problem->n * (double)problem->k;
+    const double products = rows * (double)problem->n * (double)problem->k;
     struct dl_managed *managed = NULL;
     *bytes = 0;
     if (call->place.device_type != DL_CUDA || products < large_products ||
@@ -280,8 +281,8 @@ int dg_bridge_gemm_nt(const struct bridge *bridge, void *arguments, int32_t bloc
     struct dg_problem problem = describe(&call, DG_OP_FP8_GEMM_NT, block_rows);
     if (has_c)
         problem.c_mode = c.data == call.d.data ? DG_C_IN_PLACE : DG_C_SEPARATE;
-    struct dl_managed *managed =
-        take_workspace(&call, &problem, &options.workspace, &options.workspace_bytes);
+    struct dl_managed *managed = take_workspace(&call, &problem, (double)problem.m,
+                                                &options.workspace, &options.workspace_bytes);
     void *thread = bridge->unlock();
     dg_status status = bridge->gemm(call.context, &call.a, &call.b, &call.d, has_c ? &c : NULL,
                                     &options, call.stream);
@@ -309,15 +310,16 @@ int dg_bridge_grouped_nt(const struct bridge *bridge, void *arguments, int32_t k
     options.layout = kind == GROUPED_ENDS ? DG_GROUP_ENDS : DG_GROUP_INDEX;
     options.alignment = alignment;
     options.expected_m = expected_m;
-    struct dl_managed *managed = NULL;
-    if (!masked) { // masked plans ask for none
-        struct dg_problem problem = describe(&call, DG_OP_FP8_M_GROUPED_CONTIGUOUS, 128);
-        problem.groups = call.b.values.shape[0];
-        problem.layout = options.layout;
-        problem.alignment = alignment;
-        problem.expected_m = expected_m;
-        managed = take_workspace(&call, &problem, &options.workspace, &options.workspace_bytes);
-    }
+    struct dg_problem problem =
+        describe(&call, masked ? DG_OP_FP8_M_GROUPED_MASKED : DG_OP_FP8_M_GROUPED_CONTIGUOUS, 128);
+    problem.groups = call.b.values.shape[0];
+    problem.layout = options.layout;
+    problem.alignment = alignment;
+    problem.expected_m = expected_m;
+    const double usual = (double)(expected_m < problem.m ? expected_m : problem.m);
+    const double rows = masked ? (double)problem.groups * usual : (double)problem.m;
+    struct dl_managed *managed =
+        take_workspace(&call, &problem, rows, &options.workspace, &options.workspace_bytes);
     void *thread = bridge->unlock();
     dg_status status = bridge->grouped[masked](call.context, &call.a, &call.b, &call.d, NULL,
                                                &call.layout, &options, call.stream);

@@ -16,6 +16,29 @@ enum { COUNT = 3000, MAX_WORK = 1 << 25, CHANGES = 50 };
 
 static int64_t count = COUNT, first_seed = 1;
 
+// ---- plans ----------------------------------------------------------------------------------------
+
+extern const struct dg_backend dg_sm90_backend;
+static struct dg_backend
+    asking; // small problems, too, ask for tiles after 1 to 3 rounds, or do not
+
+static void ask_for_tiles(const struct dg_problem *p, struct dg_plan *plan)
+{
+    const struct dg_sm90_grouped_workspace at =
+        dg_sm90_grouped_workspace(p, plan->repack_a, plan->repack_b);
+    plan->own_rounds = dg_problem_kind(p) == DG_KIND_K_GROUPED ? 0 : (int32_t)((p->m + p->n) % 4);
+    if (plan->own_rounds && plan->spare_bytes < at.count_end - at.size)
+        plan->spare_bytes = at.count_end - at.size;
+}
+
+static dg_status plan_asking(const struct dg_problem *problem, const struct dg_device *device,
+                             struct dg_plan *plan)
+{
+    DG_TRY(dg_sm90_grouped_plan(problem, device, plan));
+    ask_for_tiles(problem, plan);
+    return DG_OK;
+}
+
 // ---- a grouped problem on the device --------------------------------------------------------------
 
 struct placed {
@@ -89,6 +112,7 @@ static bool try_seed(struct lane *lane, uint64_t seed)
     struct random_grouped r;
     struct placed at;
     uint64_t state = seed * 2 + 9;
+    lane->context->backend = &asking;
     dg_context_set_num_sms(lane->context, 0);
     const int32_t all = dg_context_num_sms(lane->context);
     if (random_next(&state) % 2)
@@ -191,6 +215,8 @@ static void test_replays_of_a_graph(void)
 {
     struct lane lane;
     bool is_right = lane_open(&lane, NULL);
+    if (is_right)
+        lane.context->backend = &asking, dg_context_set_num_sms(lane.context, 5);
     for (int op = DG_OP_FP8_M_GROUPED_CONTIGUOUS; op <= DG_OP_FP8_K_GROUPED_TN && is_right; op++) {
         struct random_grouped r;
         for (uint64_t seed = 1;; seed++) {
@@ -252,7 +278,6 @@ static void test_a_bad_layout_is_found(void)
 
 enum { MAX_KERNELS = 1024, FEW_CTAS = 3 };
 
-extern const struct dg_backend dg_sm90_backend;
 static struct dg_sm90_grouped_kernel kernels[MAX_KERNELS];
 static int num_kernels, num_tried;
 
@@ -290,6 +315,7 @@ static dg_status plan_forced(const struct dg_problem *problem, const struct dg_d
     plan->sm90 = forced;
     plan->num_ctas = FEW_CTAS;
     plan->band = 2;
+    ask_for_tiles(problem, plan);
     return DG_OK;
 }
 
@@ -334,6 +360,8 @@ static void test_every_kernel(void)
 int main(int argc, char **argv)
 {
     need_gpu();
+    asking = dg_sm90_backend;
+    asking.plan = plan_asking;
     count = argc > 1 ? atoll(argv[1]) : harness_scaled(COUNT);
     first_seed = argc > 2 ? atoll(argv[2]) : 1;
     RUN(test_random_problems);

@@ -15,6 +15,8 @@
 #define DG_D_FP32 0
 #include "../lanes_gemm.h"
 
+#include <limits.h>
+
 #include "backend/sm90/sm90_fp8_gemm_grouped.cu"
 
 // ---- a problem --------------------------------------------------------------------------------------
@@ -36,6 +38,7 @@ static int layout[MOST_ROWS], num_rows;
 static struct dg_sm90_gemm_args args;
 static struct dg_sm90_group_args groups;
 static struct dg_sm90_group_maps maps;
+static struct dg_sm90_count given;
 static int k;
 
 static void fill(void)
@@ -259,6 +262,15 @@ static i64 find_wrong(void)
     return -1;
 }
 
+// Tiles from some round on are asked for, or none.
+static void draw_count(unsigned ctas)
+{
+    groups.first_counted = draw(0, 1) ? INT_MAX : (int)ctas * draw(1, 2);
+    groups.count = &given;
+    groups.owner = random_next(&state);
+    given = (struct dg_sm90_count){random_next(&state), (u32)random_next(&state)};
+}
+
 static void run_thread(void)
 {
     run_kernel(args, groups, maps);
@@ -270,9 +282,11 @@ static void test_random_layouts(void)
     for (int seed = 1; seed <= count; seed++) {
         draw_problem((uint64_t)seed);
         const unsigned ctas = 1 + (unsigned)draw(0, 3);
+        draw_count(ctas);
         CHECK(lanes_run_grid(ctas, THREADS, run_thread),
               "seed %d: lanes went apart, or wait alone or for ever", seed);
         const i64 wrong = find_wrong();
+        CHECK(given.owner != groups.owner, "seed %d: the count has an owner left", seed);
         CHECK(wrong < 0,
               "seed %d: kind=%d groups=%d m=%d n=%d k=%d c=%d idle=%d tma=%d: element %lld of row "
               "%lld",

@@ -13,6 +13,8 @@
 #define DG_D_FP32 1
 #include "../lanes_gemm.h"
 
+#include <limits.h>
+
 #include "backend/sm90/sm90_fp8_gemm_grouped.cu"
 
 // ---- a problem --------------------------------------------------------------------------------------
@@ -130,6 +132,7 @@ static void draw_problem(uint64_t seed)
     memset(&args, 0, sizeof args);
     memset(&groups, 0, sizeof groups);
     groups.kind = DG_SM90_ALONG_K;
+    groups.first_counted = INT_MAX;
     groups.groups = draw(1, MOST_GROUPS);
     groups.list = list;
     args.m = draw(1, MOST_M);

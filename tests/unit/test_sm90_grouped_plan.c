@@ -72,6 +72,13 @@ static void test_every_plan_holds_to_the_rules(void)
                                  : 0;
         CHECK(plan.workspace_bytes == at.size && at.size - at.list == list, "%s: %lld bytes",
               r.line, (long long)plan.workspace_bytes);
+        const int64_t spare = plan.copies_scales ? at.scales.end
+                              : plan.own_rounds  ? at.count_end
+                                                 : at.size;
+        CHECK(plan.spare_bytes == spare - at.size, "%s: %lld bytes to spare", r.line,
+              (long long)plan.spare_bytes);
+        CHECK(at.count % 256 == 0 && at.count >= at.size && at.scales.sfa >= at.count_end,
+              "%s: a count at %lld", r.line, (long long)at.count);
         CHECK(at.b % 256 == 0 && at.list % 256 == 0, "%s: parts at %lld and %lld", r.line,
               (long long)at.b, (long long)at.list);
     }
@@ -102,6 +109,30 @@ static void test_tiles_follow_the_usual_rows(void)
     }
 }
 
+static void test_tiles_are_asked_for_behind_half_of_the_rounds(void)
+{
+    static const struct {
+        const char *line;
+        int32_t own_rounds;
+    } known[] = {
+        {"fp8_m_grouped_masked groups=32 max_m=256 n=4096 k=7168 rows=128 sfa_layout=mn", 3},
+        {"fp8_m_grouped_contiguous groups=32 m=8192 n=7168 k=2048 rows=zipf expected_m=200", 6},
+        {"fp8_m_grouped_masked groups=6 max_m=256 n=4096 k=7168 rows=20 sfa_layout=mn", 0}, // few
+        {"fp8_m_grouped_contiguous groups=128 m=32768 n=2048 k=768 rows=160", 0},           // short
+        {"fp8_k_grouped groups=16 m=7168 n=2048 k=32768 c=inplace", 0},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        struct dg_problem problem;
+        struct dg_device device;
+        struct dg_plan plan;
+        CHECK(dg_device_profile("h100-sxm", &device) == DG_OK &&
+                  dg_problem_parse(known[i].line, &problem) == DG_OK &&
+                  dg_plan_make(dg_sm90_grouped_plan, &problem, &device, &plan) == DG_OK,
+              "%s", dg_last_error());
+        CHECK(plan.own_rounds == known[i].own_rounds, "%s: %d", known[i].line, plan.own_rounds);
+    }
+}
+
 static void test_too_large_problems_are_refused(void)
 {
     static const char *const lines[] = {
@@ -125,6 +156,7 @@ int main(void)
     RUN(test_every_kernel_fits);
     RUN(test_every_plan_holds_to_the_rules);
     RUN(test_tiles_follow_the_usual_rows);
+    RUN(test_tiles_are_asked_for_behind_half_of_the_rounds);
     RUN(test_too_large_problems_are_refused);
     return harness_end();
 }

@@ -5,11 +5,13 @@
 //     test_sm90_schedule [COUNT [FIRST_SEED]]     400 random layouts, seeds from 1
 //
 // Over all CTAs the tiles must cover each row of each group once, and nothing else; no CTA may have two tiles more
-// than another.  Rows of no group are covered too, or cleared, or left alone.
+// than another, unless it asks for them; nobody may be left in the count of those.  Rows of no group are covered too, or cleared, or left alone.
 #include "../harness.h"
 #include "../random_problem.h"
 
 #include "backend/sm90/sm90_gemm.h"
+
+#include <limits.h>
 
 #define DG_BLOCK_M 128
 #define DG_BLOCK_N 64
@@ -26,10 +28,11 @@ enum { COUNT = 400 };
 static struct dg_sm90_gemm_args args;
 static struct dg_sm90_group_args groups;
 static struct dg_sm90_k_group list[64];
-static uint64_t state;
+static struct dg_sm90_count given; // of the units that are asked for
+static uint64_t state, holding;    // what it held before
 static int room_for_layout[8192 + 4] __attribute__((aligned(16))), *layout, num_rows;
 static unsigned char *seen;               // how often each tile's width of each row was met
-static int tiles[2];                      // of this CTA: those with work, and idle ones
+static int tiles[2], num_tiles;           // of this CTA: those with work, and idle ones; of all
 static int fewest[2], most[2], num_wrong; // over the CTAs
 
 static int draw(int count)
@@ -78,6 +81,16 @@ static void draw_list(int room)
         list[i] = (struct dg_sm90_k_group){.group = groups.groups - 1 - i, .num_blocks = draw(3)};
 }
 
+// Whatever the memory holds, a count that was not cleared included.
+static void draw_count(void)
+{
+    groups.first_counted = draw(2) ? INT_MAX : (int)gridDim.x * (1 + draw(3));
+    groups.count = &given;
+    groups.owner = random_next(&state);
+    holding = draw(2) ? random_next(&state) : draw(2) ? 0 : groups.owner - 1;
+    given = (struct dg_sm90_count){holding, (u32)random_next(&state)};
+}
+
 static void draw_problem(uint64_t seed)
 {
     static void (*const draws[])(int) = {draw_rows, draw_ends, draw_counts, draw_list};
@@ -96,6 +109,7 @@ static void draw_problem(uint64_t seed)
     if (draw(3) == 0 && groups.kind <= DG_SM90_BY_ENDS)
         groups.num_rows = &num_rows;
     gridDim.x = 1 + (unsigned)draw(20);
+    draw_count();
 }
 
 // ---- walking ----------------------------------------------------------------------------------------
@@ -139,6 +153,8 @@ static void walk_as_lane(void)
             break;
         if (threadIdx.x == 0)
             mark(&tile);
+        if (tile.num_blocks > 0)
+            next_number(&groups, &walk);
     }
 }
 
@@ -147,6 +163,7 @@ static void walk_as_cta(unsigned cta)
     blockIdx.x = cta;
     tiles[0] = tiles[1] = 0;
     num_wrong += !lanes_run(32, walk_as_lane);
+    num_tiles += tiles[0];
     for (int i = 0; i < 2; i++) {
         fewest[i] = (int)min(fewest[i], tiles[i]);
         most[i] = (int)max(most[i], tiles[i]);
@@ -221,7 +238,10 @@ static int64_t count_wrong(void)
             for (int i = 0; i < args.units_n; i++)
                 wrong += seen[((int64_t)matrix * args.m + row) * args.units_n + i] != wanted;
         }
-    for (int i = 0; i < 2; i++)
+    // One after the other here, so the first CTA is given all that are asked for.
+    const bool asks = num_tiles > groups.first_counted - (int)gridDim.x;
+    wrong += given.owner != (asks ? 0 : holding);
+    for (int i = asks; i < 2; i++)
         wrong += most[i] > fewest[i] + 1;
     if (groups.idle == DG_SM90_IDLE_CLEARED)
         wrong += count_uncleared(limit);
@@ -233,7 +253,7 @@ static bool try_seed(uint64_t seed)
     draw_problem(seed);
     const int64_t matrices = has_own_rows() ? groups.groups : 1;
     seen = calloc((size_t)(matrices * args.m * args.units_n), 1);
-    num_wrong = most[0] = most[1] = 0;
+    num_wrong = num_tiles = most[0] = most[1] = 0;
     fewest[0] = fewest[1] = INT32_MAX;
     for (unsigned cta = 0; seen && cta < gridDim.x; cta++)
         walk_as_cta(cta);

@@ -43,6 +43,12 @@ struct dg_sm90_gemm_args {
     int stagger;
 };
 
+// Tiles that were asked for, in memory that held anything before: `given` of them, if `owner` is the launch's.
+struct dg_sm90_count {
+    unsigned long long owner;
+    unsigned given;
+};
+
 // What a grouped problem adds: sm90_schedule.cuh makes tiles of it.  Distances from one group's matrix to the
 // next are 0 where the groups share one.
 struct dg_sm90_group_args {
@@ -59,6 +65,10 @@ struct dg_sm90_group_args {
     int few_rows;      // tiles of up to so many rows, at most 64, take a box of a_few; 0: none do
     int idle;          // DG_SM90_IDLE_...
     int rows_of_map_d; // rows of maps.d from one group to the next
+    // Units from first_counted on, a multiple of the CTAs, go to whoever asks first.  NULL, INT_MAX: each CTA has its own.
+    struct dg_sm90_count *count;
+    unsigned long long owner; // unlike that of any other launch, and not 0
+    int first_counted;
 };
 
 // What becomes of D in rows of no group, and of groups without k: C or zeros, as tiles of their own; nothing, as C is

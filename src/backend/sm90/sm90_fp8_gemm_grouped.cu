@@ -26,6 +26,7 @@ static_assert(CLUSTER == 1, "the CTAs of a cluster would have to find the same t
 enum {
     NOTE_BYTES = 32, // a struct tile
     TILE_SLOTS = 2,
+    LAST_BLOCKS = 16, // of a tile: as long as they are loaded, the walker may look for another
     NOTES_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     TILES_AT = NOTES_AT + DG_NUM_STAGES * NOTE_BYTES,
     TILE_FULL_AT = TILES_AT + TILE_SLOTS * NOTE_BYTES,
@@ -33,8 +34,8 @@ enum {
     ZEROS_AT = TILE_EMPTY_AT + TILE_SLOTS * 8,
     TILE_TAKERS = 1 + (DG_SCALES_TMA ? 0 : ALL_LANES_RELEASE ? SCALE_THREADS : DG_SCALE_WARPS),
     // Who follows the schedule needs more registers than DG_LOAD_REGISTERS; the math groups do with fewer.
-    LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : 56,
-    MATH_REGISTERS = DG_MATH_GROUPS == 1 ? DG_MATH_REGISTERS : 224,
+    MATH_REGISTERS = DG_MATH_GROUPS == 1 ? DG_MATH_REGISTERS : 216,
+    LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : 504 - 2 * MATH_REGISTERS,
 };
 
 // ---- notes ----
@@ -97,16 +98,22 @@ DG_DEVICE void run_walker(const struct dg_sm90_gemm_args *args, const struct dg_
     do {
         find_tile(args, groups, &walk, &tile);
         dg_mbarrier_wait(smem + TILE_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
+        __syncwarp(); // who comes to the barrier after the loader has the tile would wait for the one after
         if (threadIdx.x % 32 == 0) {
             write_tile(smem + TILES_AT + slot.index * NOTE_BYTES, &tile);
             dg_mbarrier_arrive(smem + TILE_FULL_AT + slot.index * 8);
         }
         __syncwarp();
+        if (tile.num_blocks > 0) {
+            if (will_ask(groups, &walk)) // not long before the tile is needed: others may be free earlier
+                dg_mbarrier_wait(smem + TILE_EMPTY_AT + slot.index * 8, slot.parity);
+            next_number(groups, &walk);
+        }
         next_tile_slot(&slot);
     } while (tile.num_blocks >= 0);
 }
 
-// The next tile from the walker, for the loader's lane or a scale warp.
+// The next tile from the walker, for the loader's lane, which gives the slot back by itself, or a scale warp.
 DG_DEVICE void take_tile(u32 smem, struct slot *slot, struct tile *tile, int is_warp)
 {
     const u32 at = smem + TILES_AT + slot->index * NOTE_BYTES;
@@ -119,10 +126,11 @@ DG_DEVICE void take_tile(u32 smem, struct slot *slot, struct tile *tile, int is_
     tile->skip = dg_ld_shared(at + 20);
     tile->first_block = dg_ld_shared(at + 24);
     tile->place = dg_ld_shared(at + 28);
-    if (is_warp)
+    if (is_warp) {
         __syncwarp();
-    if (!is_warp || threadIdx.x % 32 == 0 || ALL_LANES_RELEASE)
-        dg_mbarrier_arrive(smem + TILE_EMPTY_AT + slot->index * 8);
+        if (threadIdx.x % 32 == 0 || ALL_LANES_RELEASE)
+            dg_mbarrier_arrive(smem + TILE_EMPTY_AT + slot->index * 8);
+    }
     next_tile_slot(slot);
 }
 
@@ -180,10 +188,12 @@ DG_DEVICE void load_block(const struct dg_sm90_group_args *groups, const struct 
 
 DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                          const struct dg_sm90_group_maps *maps, const struct dg_sm90_value_maps *values, u32 smem,
-                         const struct tile *tile, struct slot *slot)
+                         const struct tile *tile, u32 tile_empty, struct slot *slot)
 {
     const int is_empty = tile->num_blocks <= 0;
     for (int block = 0; block < max(tile->num_blocks, 1); block++, next_slot(slot)) {
+        if (block == max(tile->num_blocks - LAST_BLOCKS, 0))
+            dg_mbarrier_arrive(tile_empty);
         dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
         if (block == 0)
             write_tile(smem + NOTES_AT + slot->index * NOTE_BYTES, tile);
@@ -203,6 +213,7 @@ DG_DEVICE void run_loader(const struct dg_sm90_gemm_args *args, const struct dg_
     struct slot slot = {0, 0}, tile_slot = {0, 0};
     struct tile tile;
     do {
+        const u32 tile_empty = smem + TILE_EMPTY_AT + tile_slot.index * 8;
         take_tile(smem, &tile_slot, &tile, 0);
         if (groups->kind == DG_SM90_ALONG_K && tile.num_blocks > 0 && values != &groups->list[tile.place].values) {
             values = &groups->list[tile.place].values;
@@ -210,7 +221,7 @@ DG_DEVICE void run_loader(const struct dg_sm90_gemm_args *args, const struct dg_
             dg_fence_proxy_tensormap(&values->a_piece);
             dg_fence_proxy_tensormap(&values->b);
         }
-        load_tile(args, groups, maps, values, smem, &tile, &slot);
+        load_tile(args, groups, maps, values, smem, &tile, tile_empty, &slot);
     } while (tile.num_blocks >= 0);
 }
 

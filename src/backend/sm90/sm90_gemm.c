@@ -345,7 +345,7 @@ static dg_status prepare_gemm(struct dg_sm90_state *state, const struct dg_probl
         return get_kernel(state, &kernel, &found);
     expect_scales(problem, &by_tma, &any_layout);
     kernel.scales_tma = 1;
-    if (by_tma || plan->spare_bytes)
+    if (by_tma || plan->copies_scales)
         DG_TRY(get_kernel(state, &kernel, &found));
     if (!any_layout)
         return DG_OK;
@@ -366,7 +366,7 @@ dg_status dg_sm90_prepare(struct dg_sm90_state *state, const struct dg_problem *
     if (plan->kernel != DG_KERNEL_SM90_GEMM)
         return DG_OK;
     DG_TRY(prepare_gemm(state, problem, plan));
-    if (plan->spare_bytes)
+    if (plan->copies_scales)
         DG_TRY(dg_sm90_repack_scales_prepare(state));
     return plan->repack_a || plan->repack_b ? dg_sm90_repack_prepare(state) : DG_OK;
 }
@@ -402,7 +402,7 @@ struct dg_memo *dg_sm90_launches_create(void)
 static int has_room_for_scales(const struct dg_plan *plan, const struct dg_gemm_args *args)
 {
     const int64_t whole = plan->workspace_bytes + plan->spare_bytes;
-    return plan->spare_bytes && args->workspace_bytes >= (size_t)whole;
+    return plan->copies_scales && args->workspace_bytes >= (size_t)whole;
 }
 
 static void describe_call(const struct dg_problem *p, const struct dg_plan *plan,

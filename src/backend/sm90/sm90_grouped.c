@@ -11,6 +11,7 @@
 #include "cuda/launch.h"
 #include "plan/problem.h"
 
+#include <limits.h>
 #include <string.h>
 
 #define LL(x) ((long long)(x))
@@ -313,6 +314,28 @@ static int idle_mode(const struct dg_problem *p, int kind, int clears)
                                                                         : DG_SM90_IDLE_TILES;
 }
 
+// A number that only this launch has, and that no memory holds but by its count: the n-th of SplitMix64's.
+static uint64_t new_owner(void)
+{
+    static _Atomic uint64_t num_owners;
+    uint64_t x = 0x9e3779b97f4a7c15u * (atomic_fetch_add(&num_owners, 1) + 1);
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31); // not 0, as n is not
+}
+
+// Tiles behind each CTA's own rounds are asked for.
+static void fill_count(const struct call *call, struct dg_sm90_group_args *out)
+{
+    const struct dg_gemm_args *args = &call->args.gemm;
+    out->first_counted = INT_MAX;
+    if (call->plan->own_rounds && args->workspace_bytes >= (size_t)call->workspace.count_end) {
+        out->first_counted = call->plan->own_rounds * call->plan->num_ctas;
+        out->count = (struct dg_sm90_count *)((char *)args->workspace + call->workspace.count);
+        out->owner = new_owner();
+    }
+}
+
 static void fill_groups(const struct call *call, const struct stack *d, int clears,
                         struct dg_sm90_group_args *out)
 {
@@ -341,6 +364,7 @@ static void fill_groups(const struct call *call, const struct stack *d, int clea
         .idle = idle_mode(p, kind, clears),
         .rows_of_map_d = groups_of_d(call) > 1 ? (int)((d->rows - p->m) / (p->groups - 1)) : 0,
     };
+    fill_count(call, out);
 }
 
 // ---- launches ----
@@ -408,7 +432,7 @@ static dg_status repack_operands(struct call *call)
 static int has_room_for_scales(const struct call *call)
 {
     const size_t room = call->args.gemm.workspace_bytes;
-    return call->plan->spare_bytes && room >= (size_t)call->workspace.scales.end;
+    return call->plan->copies_scales && room >= (size_t)call->workspace.scales.end;
 }
 
 // Makes `a` and `b` describe the copies.
@@ -509,7 +533,7 @@ dg_status dg_sm90_grouped_prepare(struct dg_sm90_state *state, const struct dg_p
         DG_TRY(dg_sm90_find_kernel(state, &kernel, sizeof kernel, dg_sm90_grouped_describe, &kernel,
                                    &found));
     }
-    if (plan->spare_bytes)
+    if (plan->copies_scales)
         DG_TRY(dg_sm90_repack_scales_prepare(state));
     if (dg_problem_kind(problem) == DG_KIND_K_GROUPED)
         DG_TRY(dg_sm90_find_plain(state, "sm90_k_groups", &found));

@@ -37,6 +37,8 @@ struct dg_sm90_grouped_kernel dg_sm90_grouped_kernel_of(const struct dg_problem 
 struct dg_sm90_grouped_workspace {
     int64_t a, b;       // copies, where the plan repacks
     int64_t list, size; // groups along k; all that the plan needs
+    // With which a call is faster.
+    int64_t count, count_end; // a struct dg_sm90_count
     struct dg_sm90_scale_places scales;
 };
 struct dg_sm90_grouped_workspace dg_sm90_grouped_workspace(const struct dg_problem *problem,

@@ -192,7 +192,9 @@ struct dg_sm90_grouped_workspace dg_sm90_grouped_workspace(const struct dg_probl
     at.list = at.b + (repack_b ? round_up(stack_b * p->n * pitch, 256) : 0);
     at.size = at.list +
               (kind == DG_KIND_K_GROUPED ? p->groups * (int64_t)sizeof(struct dg_sm90_k_group) : 0);
-    at.scales = dg_sm90_scale_places(p, at.size);
+    at.count = round_up(at.size, 256);
+    at.count_end = at.count + (int64_t)sizeof(struct dg_sm90_count);
+    at.scales = dg_sm90_scale_places(p, at.count_end);
     return at;
 }
 
@@ -220,6 +222,24 @@ static int copies_scales(const struct dg_problem *p, double predicted_us)
            (!p->sfa_major || odd_b);
 }
 
+static int64_t usual_tiles(const struct dg_problem *p, const struct dg_sm90_config *tile,
+                           const struct usual *usual)
+{
+    return usual->groups * CEIL_DIV(usual->rows, tile->block_m) * CEIL_DIV(p->n, tile->block_n);
+}
+
+// Half of the rounds that there may be: enough for the tiles of a column to come at the same time, and for CTAs that are
+// late to be helped.  None for groups along k, of which the longest come first, for few tiles, and for tiles that take no
+// longer than finding another does.
+static int32_t own_rounds(const struct dg_problem *p, const struct dg_sm90_config *tile,
+                          const struct usual *usual, int32_t num_ctas)
+{
+    enum { LEAST_BLOCKS = 16, LEAST_ROUNDS = 4 };
+    const int64_t rounds = usual_tiles(p, tile, usual) / num_ctas;
+    const int is_long = CEIL_DIV(p->k, 128) >= LEAST_BLOCKS && rounds >= LEAST_ROUNDS;
+    return dg_problem_kind(p) != DG_KIND_K_GROUPED && is_long ? (int32_t)(rounds / 2) : 0;
+}
+
 static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem *problem,
                       const struct dg_device *device, const char *reason, struct dg_plan *plan)
 {
@@ -236,7 +256,11 @@ static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem
     const struct dg_sm90_grouped_workspace at =
         dg_sm90_grouped_workspace(problem, plan->repack_a, plan->repack_b);
     plan->workspace_bytes = at.size;
-    plan->spare_bytes = copies_scales(problem, plan->predicted_us) ? at.scales.end - at.size : 0;
+    plan->copies_scales = copies_scales(problem, plan->predicted_us);
+    plan->own_rounds = own_rounds(problem, tile, &usual, plan->num_ctas);
+    plan->spare_bytes = plan->copies_scales ? at.scales.end - at.size
+                        : plan->own_rounds  ? at.count_end - at.size
+                                            : 0;
     snprintf(plan->why, sizeof plan->why, "%s of %d tiles for %lld groups of %lld rows", reason,
              tiles_for(problem->sfb_block_n).count, (long long)usual.groups, (long long)usual.rows);
 }
@@ -316,8 +340,7 @@ void dg_sm90_grouped_explain(const struct dg_problem *problem, const struct dg_d
 {
     const struct dg_sm90_grouped_kernel kernel = dg_sm90_grouped_kernel_of(problem, plan);
     const struct usual usual = usual_sizes(problem);
-    const int64_t tiles = usual.groups * CEIL_DIV(usual.rows, plan->sm90.block_m) *
-                          CEIL_DIV(problem->n, plan->sm90.block_n);
+    const int64_t tiles = usual_tiles(problem, &plan->sm90, &usual);
     char text[192];
     dg_sm90_grouped_text(&kernel, text, sizeof text);
     dg_tell(callback, user, "plan", "kernel_key", "%s", text);
@@ -326,6 +349,10 @@ void dg_sm90_grouped_explain(const struct dg_problem *problem, const struct dg_d
     dg_tell(callback, user, "plan", "tiles",
             "about %lld of %d x %d on %d CTAs; the device counts them", (long long)tiles,
             plan->sm90.block_m, plan->sm90.block_n, plan->num_ctas);
+    if (plan->own_rounds)
+        dg_tell(callback, user, "plan", "own_rounds",
+                "%d of each CTA; if there is workspace, the rest is for those that are free",
+                plan->own_rounds);
     dg_sm90_explain_launch(plan, dg_sm90_grouped_smem_bytes(&kernel), kernel.tile.scales_tma,
                            callback, user);
 }

@@ -87,7 +87,7 @@ static int scales_by_tma(const struct dg_problem *p)
 // Whether the kernel of a plan is one that reads scales by TMA.
 static int hopes_for_tma(const struct dg_problem *problem, const struct dg_plan *plan)
 {
-    return scales_by_tma(problem) || plan->spare_bytes;
+    return scales_by_tma(problem) || plan->copies_scales;
 }
 
 dg_status dg_sm90_enumerate(dg_sm90_visit visit, void *user)
@@ -228,6 +228,7 @@ static int is_worth_copying(const struct dg_problem *p, const struct dg_plan *in
 
 static void ask_for_copies(const struct dg_problem *problem, struct dg_plan *plan)
 {
+    plan->copies_scales = 1;
     plan->spare_bytes =
         dg_sm90_scale_places(problem, plan->workspace_bytes).end - plan->workspace_bytes;
 }
@@ -264,7 +265,7 @@ dg_status dg_sm90_plan_each(const struct dg_problem *problem, const struct dg_de
         if (!is_usable(&tiles.list[i], problem, device, hopes_for_tma(problem, &choice)))
             continue;
         fill_plan(&tiles.list[i], problem, device, "one", &plan);
-        if (choice.spare_bytes)
+        if (choice.copies_scales)
             ask_for_copies(problem, &plan);
         DG_TRY(visit(user, &plan));
     }
@@ -285,9 +286,9 @@ void dg_sm90_explain_launch(const struct dg_plan *plan, int32_t smem_bytes, int 
     dg_tell(callback, user, "plan", "predicted_us", "%.1f", plan->predicted_us);
     dg_tell(callback, user, "plan", "shared_memory_bytes", "%d", smem_bytes);
     dg_tell(callback, user, "plan", "scales", "%s",
-            plan->spare_bytes ? "by TMA, copied if there is workspace"
-            : scales_tma      ? "by TMA"
-                              : "by scale warps, in the layout given");
+            plan->copies_scales ? "by TMA, copied if there is workspace"
+            : scales_tma        ? "by TMA"
+                                : "by scale warps, in the layout given");
     if (plan->repack_a || plan->repack_b)
         dg_tell(callback, user, "plan", "repacked", "%s%s%s", plan->repack_a ? "a" : "",
                 plan->repack_a && plan->repack_b ? " and " : "", plan->repack_b ? "b" : "");

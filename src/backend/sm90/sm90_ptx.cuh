@@ -96,6 +96,38 @@ DG_DEVICE void dg_stmatrix_x4(u32 address, u32 a, u32 b, u32 c, u32 d)
                  : "memory");
 }
 
+// ---- what CTAs share in global memory (9.7.9.8, 9.7.9.11, 9.7.13.4) ----
+
+DG_DEVICE u64 dg_ld_acquire(const u64 *global)
+{
+    u64 value;
+    asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(global) : "memory");
+    return value;
+}
+
+DG_DEVICE void dg_st_release(u64 *global, u64 value)
+{
+    asm volatile("st.release.gpu.global.u64 [%0], %1;" ::"l"(global), "l"(value) : "memory");
+}
+
+// All atomic operations here return what was there before.
+DG_DEVICE u64 dg_atomic_cas(u64 *global, u64 expected, u64 value)
+{
+    u64 before;
+    asm volatile("atom.relaxed.gpu.global.cas.b64 %0, [%1], %2, %3;"
+                 : "=l"(before)
+                 : "l"(global), "l"(expected), "l"(value)
+                 : "memory");
+    return before;
+}
+
+DG_DEVICE u32 dg_atomic_add(u32 *global, u32 value)
+{
+    u32 before;
+    asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], %2;" : "=r"(before) : "l"(global), "r"(value) : "memory");
+    return before;
+}
+
 // ---- caches (9.7.9.15) ----
 
 DG_DEVICE void dg_prefetch_l1(const void *global)

@@ -43,7 +43,7 @@ enum { LANE_ROWS = 8, WINDOW = 32 * LANE_ROWS };
 
 struct walk {
     int units, is_idle;     // of the section; idle: rows of no group, or a group without k
-    int place;              // of this CTA in its round
+    int number, place;      // of this CTA's unit, of all that are not idle
     int next, next_idle;    // this CTA's next unit of each sort, counted from where the section begins
     int group, first, rows; // group -1: rows of no group; BY_INDEX: any other is in the layout
     int base;               // BY_ENDS: where the groups before the last 32 that were read end
@@ -238,7 +238,7 @@ DG_DEVICE void start_walk(const struct dg_sm90_gemm_args *args, const struct dg_
                           struct walk *walk)
 {
     walk->units = walk->is_idle = walk->first = walk->rows = walk->base = 0;
-    walk->next = walk->place = blockIdx.x;
+    walk->next = walk->number = walk->place = blockIdx.x;
     walk->next_idle = gridDim.x - 1 - blockIdx.x;
     walk->group = -1;
     if (groups->kind == DG_SM90_BY_INDEX) {
@@ -253,6 +253,13 @@ DG_DEVICE void start_walk(const struct dg_sm90_gemm_args *args, const struct dg_
 DG_DEVICE int tiles_of(const struct walk *walk)
 {
     return (walk->first % 4 + walk->rows + DG_BLOCK_M - 1) / DG_BLOCK_M;
+}
+
+// Units of the section.
+DG_DEVICE int units_of(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                       const struct walk *walk)
+{
+    return walk->is_idle && groups->idle != DG_SM90_IDLE_TILES ? 0 : tiles_of(walk) * args->units_n;
 }
 
 DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
@@ -272,8 +279,51 @@ DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg
             return 0;
     }
     walk->is_idle = groups->kind == DG_SM90_ALONG_K ? groups->list[walk->group].num_blocks == 0 : walk->group < 0;
-    walk->units = walk->is_idle && groups->idle != DG_SM90_IDLE_TILES ? 0 : tiles_of(walk) * args->units_n;
+    walk->units = units_of(args, groups, walk);
     return 1;
+}
+
+// The first CTA to come makes the count the launch's own.  By one lane.
+DG_DEVICE void begin_to_ask(struct dg_sm90_count *count, u64 owner)
+{
+    const u64 at_work = ~owner;
+    for (u64 seen; (seen = dg_ld_acquire(&count->owner)) != owner;)
+        if (seen != at_work && dg_atomic_cas(&count->owner, seen, at_work) == seen) {
+            count->given = 0;
+            dg_st_release(&count->owner, owner);
+        }
+}
+
+DG_DEVICE int will_ask(const struct dg_sm90_group_args *groups, const struct walk *walk)
+{
+    return walk->number >= groups->first_counted - (int)gridDim.x;
+}
+
+// To the CTA's next unit, behind one that is not idle.
+DG_DEVICE void next_number(const struct dg_sm90_group_args *groups, struct walk *walk)
+{
+    const int is_last = walk->place + 1 == (int)gridDim.x;
+    int step = is_last ? 1 : gridDim.x + 1;
+    walk->place = is_last ? 0 : walk->place + 1;
+    if (will_ask(groups, walk)) {
+        u32 given = 0;
+        if (threadIdx.x % 32 == 0) {
+            if (walk->number < groups->first_counted)
+                begin_to_ask(groups->count, groups->owner);
+            given = dg_atomic_add(&groups->count->given, 1);
+        }
+        step = groups->first_counted + (int)__shfl_sync(~0u, given, 0) - walk->number;
+    }
+    walk->number += step;
+    walk->next += step;
+}
+
+// Each CTA asks once more than it is given; the last to do so, for the unit gridDim.x - 1 behind the last, leaves the count
+// nobody's, as a graph may launch the same owner again.
+DG_DEVICE void stop_asking(const struct dg_sm90_group_args *groups, const struct walk *walk)
+{
+    if (walk->number >= groups->first_counted && walk->next == (int)gridDim.x - 1 && threadIdx.x % 32 == 0)
+        dg_st_release(&groups->count->owner, 0);
 }
 
 // This CTA's next unit, counted in its section; negative: there is none.
@@ -282,17 +332,14 @@ DG_DEVICE int next_unit(const struct dg_sm90_gemm_args *args, const struct dg_sm
     while ((walk->is_idle ? walk->next_idle : walk->next) >= walk->units) {
         walk->next_idle -= walk->is_idle ? walk->units : 0;
         walk->next -= walk->is_idle ? 0 : walk->units;
-        if (!next_section(args, groups, walk))
+        if (!next_section(args, groups, walk)) {
+            stop_asking(groups, walk);
             return -1;
+        }
     }
     const int unit = walk->is_idle ? walk->next_idle : walk->next;
-    if (walk->is_idle) {
+    if (walk->is_idle)
         walk->next_idle += gridDim.x;
-    } else {
-        const int is_last = walk->place + 1 == (int)gridDim.x;
-        walk->place = is_last ? 0 : walk->place + 1;
-        walk->next += is_last ? 1 : gridDim.x + 1;
-    }
     return unit;
 }
 
