@@ -270,6 +270,12 @@ def calls():
     table["masked"] = lambda: (
         deep_gemm.m_grouped_fp8_gemm_nt_masked(stacked, experts, out, counts, 50) or out
     )
+    many = per_token(normal(16, 128, 2048)), per_block(normal(16, 7168, 2048))
+    wide_out = torch.zeros(16, 128, 7168, dtype=torch.bfloat16, device="cuda")
+    sizes = torch.arange(16, device="cuda", dtype=torch.int32) * 8
+    table["masked, tiles asked for"] = lambda: (
+        deep_gemm.m_grouped_fp8_gemm_nt_masked(*many, wide_out, sizes, 100) or wide_out
+    )
     ks = [256, 0, 512, 256]
     layout = torch.tensor(ks, device="cuda", dtype=torch.int32)
     total = torch.zeros(groups, m, n, device="cuda")
