@@ -108,6 +108,8 @@ static void run_grouped(const struct kernel *kernel, const struct dg_sm90_gemm_a
     const struct grouped g = {kernel, args, groups, maps};
     const int limit = groups->num_rows ? clamp_entry(*groups->num_rows, args->m) : args->m;
     int64_t end = 0;
+    if (groups->count) // that there are enough tiles to be asked for is not looked into
+        *groups->count = (struct dg_sm90_count){0, 1};
     for (int row = 0; groups->kind == DG_SM90_BY_INDEX && row < limit; row++) {
         const int group = groups->layout[row], is_group = group >= 0 && group < groups->groups;
         grouped_section(&g, (struct section){is_group ? group : -1, row, 1,

@@ -132,10 +132,11 @@ static bool has_first_bits(const struct trial *t, const char *what)
     return !memcmp(d_of(t), t->first, t->data.bytes[CLI_D]) || fail(t, what);
 }
 
-// Behind what a B that is laid out anew takes.
+// Behind what a B that is laid out anew takes, and the count of a grouped product's tiles.
 static bool has_copies(const struct trial *t)
 {
-    return !is_poison(t->seen + GUARD + t->bytes - t->spare, t->spare);
+    const size_t behind = (t->bytes - t->spare + 255) / 256 * 256 + 256;
+    return !is_poison(t->seen + GUARD + behind, t->bytes - behind);
 }
 
 static bool try_line(struct trial *t)
