@@ -287,7 +287,9 @@ DG_API dg_status dg_context_set_tuning(dg_context *context, const char *text);
  */
 struct dg_gemm_options {
     size_t struct_size; /* sizeof(struct dg_gemm_options) */
-    void *workspace;    /* device memory for layouts that need it; 256-byte aligned; may be NULL */
+    void
+        *workspace; /* device memory that no other call uses at the same time, for layouts that need
+                           it and for speed; 256-byte aligned; may be NULL */
     size_t workspace_bytes;
     uint32_t flags; /* DG_GEMM_... or-ed */
 };
@@ -678,7 +680,7 @@ DG_API dg_status dg_prepare(dg_context *context, const struct dg_problem *proble
 
 /* Workspace bytes for a problem on this context; 0 for most.  UINT64_MAX never.  Some are a matter of speed only:
  * large products, dense or of contiguous groups, whose FP32 scales lie by rows (DG_K_MAJOR) take copies of them if
- * there is room, and run without. */
+ * there is room, and those of m-grouped products count their tiles; without room they run, slower. */
 DG_API dg_status dg_workspace_bytes(dg_context *context, const struct dg_problem *problem,
                                     size_t *bytes);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // sm90_schedule.cuh - which tiles of a grouped problem a CTA works on, found from the layout in device memory
-// while the kernel runs: nothing is prepared and nothing is counted in memory.
+// while the kernel runs: nothing is prepared, and at most one number is shared in memory.
 //
 // A section is rows of one group that lie together.  Its units, tiles of DG_BLOCK_M x DG_BLOCK_N, are numbered
 // behind those of the sections before it, so no tile mixes groups:
@@ -19,6 +19,9 @@
 //
 // With places that stay, groups of a whole tile and a small one would give whole tiles to even CTAs only.  The odd ones
 // would run ahead, and the weights that both need come from memory twice.
+//
+// CTAs do not end together all the same.  So units from groups.first_counted on, if the host says so, go to whoever asks
+// first (next_number): numbers that only grow, so that a walk still never goes back.
 //
 // In a section units go down bands of args.band tiles of rows.  Idle sections, in which there is nothing to multiply,
 // are no units where D stays as it is or a warp beside the walk clears them (clear_rows).  Else they are dealt out by a
@@ -43,7 +46,7 @@ enum { LANE_ROWS = 8, WINDOW = 32 * LANE_ROWS };
 
 struct walk {
     int units, is_idle;     // of the section; idle: rows of no group, or a group without k
-    int number, place;      // of this CTA's unit, of all that are not idle
+    int number, place;      // of this CTA's unit: in all that are not idle, in its round
     int next, next_idle;    // this CTA's next unit of each sort, counted from where the section begins
     int group, first, rows; // group -1: rows of no group; BY_INDEX: any other is in the layout
     int base;               // BY_ENDS: where the groups before the last 32 that were read end
@@ -255,13 +258,6 @@ DG_DEVICE int tiles_of(const struct walk *walk)
     return (walk->first % 4 + walk->rows + DG_BLOCK_M - 1) / DG_BLOCK_M;
 }
 
-// Units of the section.
-DG_DEVICE int units_of(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
-                       const struct walk *walk)
-{
-    return walk->is_idle && groups->idle != DG_SM90_IDLE_TILES ? 0 : tiles_of(walk) * args->units_n;
-}
-
 DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                            struct walk *walk)
 {
@@ -279,11 +275,11 @@ DG_DEVICE int next_section(const struct dg_sm90_gemm_args *args, const struct dg
             return 0;
     }
     walk->is_idle = groups->kind == DG_SM90_ALONG_K ? groups->list[walk->group].num_blocks == 0 : walk->group < 0;
-    walk->units = units_of(args, groups, walk);
+    walk->units = walk->is_idle && groups->idle != DG_SM90_IDLE_TILES ? 0 : tiles_of(walk) * args->units_n;
     return 1;
 }
 
-// The first CTA to come makes the count the launch's own.  By one lane.
+// Whoever comes first makes the count the launch's own; the others wait for that.  By one lane.
 DG_DEVICE void begin_to_ask(struct dg_sm90_count *count, u64 owner)
 {
     const u64 at_work = ~owner;
@@ -294,6 +290,7 @@ DG_DEVICE void begin_to_ask(struct dg_sm90_count *count, u64 owner)
         }
 }
 
+// Whether the CTA's next unit is one to ask for.
 DG_DEVICE int will_ask(const struct dg_sm90_group_args *groups, const struct walk *walk)
 {
     return walk->number >= groups->first_counted - (int)gridDim.x;
@@ -318,8 +315,8 @@ DG_DEVICE void next_number(const struct dg_sm90_group_args *groups, struct walk 
     walk->next += step;
 }
 
-// Each CTA asks once more than it is given; the last to do so, for the unit gridDim.x - 1 behind the last, leaves the count
-// nobody's, as a graph may launch the same owner again.
+// At the end each CTA asks for a unit that there is not; who asks for the last of these, gridDim.x - 1 behind the first,
+// leaves the count nobody's, as a graph may launch the same owner again.
 DG_DEVICE void stop_asking(const struct dg_sm90_group_args *groups, const struct walk *walk)
 {
     if (walk->number >= groups->first_counted && walk->next == (int)gridDim.x - 1 && threadIdx.x % 32 == 0)
