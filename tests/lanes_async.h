@@ -63,8 +63,20 @@ static inline void dg_mbarrier_arrive_expect_tx(u32 barrier, u32 bytes)
     dg_mbarrier_arrive(barrier);
 }
 
+// Now and then a lane comes later than others of its warp, by some rounds.
+static inline void lanes_come_late(void)
+{
+    static u32 luck = 1;
+    luck = luck * 1664525 + 1013904223;
+    for (u32 rounds = luck >> 26 ? 0 : luck >> 24 & 3; rounds > 0; rounds--) {
+        lanes.progress++;
+        lanes_yield();
+    }
+}
+
 static inline void dg_mbarrier_wait(u32 barrier, u32 parity)
 {
+    lanes_come_late();
     while (lanes_barriers[barrier / 8].phase % 2 == parity) {
         lanes_note_parted();
         lanes_yield();

@@ -70,8 +70,9 @@ static inline void dg_prefetch_l2(const void *at)
 {
 }
 
-static inline int dg_elect(void)
+static inline int dg_elect(void) // takes the whole warp
 {
+    lanes_exchange(0);
     return threadIdx.x % 32 == 0;
 }
 
