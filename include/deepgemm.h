@@ -679,8 +679,8 @@ DG_API dg_status dg_candidates(dg_context *context, const struct dg_problem *pro
 DG_API dg_status dg_prepare(dg_context *context, const struct dg_problem *problem);
 
 /* Workspace bytes for a problem on this context; 0 for most.  UINT64_MAX never.  Some are a matter of speed only:
- * large products, dense or of contiguous groups, whose FP32 scales lie by rows (DG_K_MAJOR) take copies of them if
- * there is room, and those of m-grouped products count their tiles; without room they run, slower. */
+ * large products, dense or of contiguous groups, whose FP32 scales lie by rows (DG_K_MAJOR) take copies of them,
+ * and large m-grouped ones count their tiles; without room for that they run, slower. */
 DG_API dg_status dg_workspace_bytes(dg_context *context, const struct dg_problem *problem,
                                     size_t *bytes);
 
