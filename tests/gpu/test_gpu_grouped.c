@@ -19,8 +19,8 @@ static int64_t count = COUNT, first_seed = 1;
 // ---- plans ----------------------------------------------------------------------------------------
 
 extern const struct dg_backend dg_sm90_backend;
-static struct dg_backend
-    asking; // small problems, too, ask for tiles after 1 to 3 rounds, or do not
+// Small problems, too, ask for tiles after 1 to 3 rounds, or do not.
+static struct dg_backend asking;
 
 static void ask_for_tiles(const struct dg_problem *p, struct dg_plan *plan)
 {
@@ -215,8 +215,10 @@ static void test_replays_of_a_graph(void)
 {
     struct lane lane;
     bool is_right = lane_open(&lane, NULL);
-    if (is_right)
-        lane.context->backend = &asking, dg_context_set_num_sms(lane.context, 5);
+    if (is_right) {
+        lane.context->backend = &asking;
+        dg_context_set_num_sms(lane.context, 5); // so that there are rounds
+    }
     for (int op = DG_OP_FP8_M_GROUPED_CONTIGUOUS; op <= DG_OP_FP8_K_GROUPED_TN && is_right; op++) {
         struct random_grouped r;
         for (uint64_t seed = 1;; seed++) {

@@ -84,6 +84,15 @@ static void test_every_plan_holds_to_the_rules(void)
     }
 }
 
+static dg_status plan_line(const char *line, struct dg_plan *plan)
+{
+    struct dg_problem problem;
+    struct dg_device device;
+    DG_TRY(dg_device_profile("h100-sxm", &device));
+    DG_TRY(dg_problem_parse(line, &problem));
+    return dg_plan_make(dg_sm90_grouped_plan, &problem, &device, plan);
+}
+
 static void test_tiles_follow_the_usual_rows(void)
 {
     static const struct {
@@ -97,13 +106,8 @@ static void test_tiles_follow_the_usual_rows(void)
          128},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        struct dg_problem problem;
-        struct dg_device device;
         struct dg_plan plan;
-        CHECK(dg_device_profile("h100-sxm", &device) == DG_OK &&
-                  dg_problem_parse(known[i].line, &problem) == DG_OK &&
-                  dg_plan_make(dg_sm90_grouped_plan, &problem, &device, &plan) == DG_OK,
-              "%s", dg_last_error());
+        CHECK(plan_line(known[i].line, &plan) == DG_OK, "%s", dg_last_error());
         CHECK(plan.sm90.block_m == known[i].block_m && plan.sm90.block_n == known[i].block_n,
               "%s: %dx%d", known[i].line, plan.sm90.block_m, plan.sm90.block_n);
     }
@@ -122,13 +126,8 @@ static void test_tiles_are_asked_for_behind_half_of_the_rounds(void)
         {"fp8_k_grouped groups=16 m=7168 n=2048 k=32768 c=inplace", 0},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        struct dg_problem problem;
-        struct dg_device device;
         struct dg_plan plan;
-        CHECK(dg_device_profile("h100-sxm", &device) == DG_OK &&
-                  dg_problem_parse(known[i].line, &problem) == DG_OK &&
-                  dg_plan_make(dg_sm90_grouped_plan, &problem, &device, &plan) == DG_OK,
-              "%s", dg_last_error());
+        CHECK(plan_line(known[i].line, &plan) == DG_OK, "%s", dg_last_error());
         CHECK(plan.own_rounds == known[i].own_rounds, "%s: %d", known[i].line, plan.own_rounds);
     }
 }

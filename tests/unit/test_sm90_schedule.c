@@ -5,7 +5,8 @@
 //     test_sm90_schedule [COUNT [FIRST_SEED]]     400 random layouts, seeds from 1
 //
 // Over all CTAs the tiles must cover each row of each group once, and nothing else; no CTA may have two tiles more
-// than another, unless it asks for them; nobody may be left in the count of those.  Rows of no group are covered too, or cleared, or left alone.
+// than another, unless it asks for them, and the count of those may have no owner left.  Rows of no group are covered
+// too, or cleared, or left alone.
 #include "../harness.h"
 #include "../random_problem.h"
 
