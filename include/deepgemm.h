@@ -287,9 +287,9 @@ DG_API dg_status dg_context_set_tuning(dg_context *context, const char *text);
  */
 struct dg_gemm_options {
     size_t struct_size; /* sizeof(struct dg_gemm_options) */
-    void
-        *workspace; /* device memory that no other call uses at the same time, for layouts that need
-                           it and for speed; 256-byte aligned; may be NULL */
+    /* Device memory for layouts that need it, and for speed, that no other call uses at the same
+       time; 256-byte aligned; may be NULL. */
+    void *workspace;
     size_t workspace_bytes;
     uint32_t flags; /* DG_GEMM_... or-ed */
 };

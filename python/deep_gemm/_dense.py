@@ -33,7 +33,7 @@ Tensor = Any  # torch.Tensor, or an array of a library that _tensor.py can read
 Scaled = Tuple[Tensor, Tensor]  # data and scales
 
 _ROWS_OF_RECIPES = {(1, 128, 128): 128, (1, 1, 128): 1}  # of B, that share a scale
-LARGE = 1 << 34  # products; for less, the long way takes longer than copies of scales save
+LARGE = 1 << 34  # products; for less, the long way takes longer than a workspace for speed saves
 _TRANSPOSED = {"nt": (False, False), "nn": (False, True), "tn": (True, True), "tt": (True, False)}
 
 

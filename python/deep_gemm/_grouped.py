@@ -11,12 +11,12 @@ from . import _fast
 from . import _library as lib
 from . import _runtime
 from ._dense import (
+    LARGE,
     Scaled,
     Tensor,
     blocks_of_b,
     check_operand,
     check_rank,
-    LARGE,
     check_type,
     compiling,
     layout_words,

@@ -39,7 +39,8 @@ struct dg_plan {
     int32_t band;               // units of m that are walked together
     int32_t repack_a, repack_b; // 1: the operand is first copied K-major into the workspace
     int32_t copies_scales;      // 1: scales that TMA does not take are copied, if there is room
-    int32_t own_rounds; // of tiles; if there is room the rest goes to CTAs that are free; 0: none
+    // Rounds of tiles that CTAs have for their own; if there is room, those behind go to whoever is free.  0: all are.
+    int32_t own_rounds;
     int64_t workspace_bytes;
     int64_t spare_bytes; // more of it, with which the call is faster
     double predicted_us; // the cost model's figure; 0 where there is none

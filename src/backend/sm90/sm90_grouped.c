@@ -324,7 +324,7 @@ static uint64_t new_owner(void)
     return x ^ (x >> 31); // not 0, as n is not
 }
 
-// Tiles behind each CTA's own rounds are asked for.
+// Tiles behind each CTA's own rounds are asked for, if there is room for their count.
 static void fill_count(const struct call *call, struct dg_sm90_group_args *out)
 {
     const struct dg_gemm_args *args = &call->args.gemm;

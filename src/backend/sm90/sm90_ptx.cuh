@@ -96,7 +96,7 @@ DG_DEVICE void dg_stmatrix_x4(u32 address, u32 a, u32 b, u32 c, u32 d)
                  : "memory");
 }
 
-// ---- what CTAs share in global memory (9.7.9.8, 9.7.9.11, 9.7.13.4) ----
+// ---- what CTAs share in global memory (9.7.9.8, 9.7.9.11, 9.7.13.5) ----
 
 DG_DEVICE u64 dg_ld_acquire(const u64 *global)
 {
