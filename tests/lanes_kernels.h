@@ -81,6 +81,11 @@ static inline void dg_compute_here(u32 *value)
     (void)value;
 }
 
+static inline u32 dg_lane_zero(void)
+{
+    return 0;
+}
+
 static inline void dg_compute_float_here(float *value)
 {
     (void)value;

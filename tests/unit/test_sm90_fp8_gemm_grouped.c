@@ -84,7 +84,16 @@ static void draw_counts(void)
 {
     args.m = draw(1, MOST_ROWS / groups.groups);
     for (int i = 0; i < groups.groups; i++)
-        layout[i] = draw(0, 3) ? draw(-1, args.m + 2) : 0;
+        layout[i] = draw(0, 3) ? draw(-1, args.m + 2) : i && draw(0, 1) ? layout[0] : 0;
+}
+
+// The rows of one of the groups, which may be those of all, or any.
+static void draw_guess(void)
+{
+    const int rows = draw(0, 2) ? layout[draw(0, groups.groups - 1)] : draw(0, args.m);
+    groups.guessed_rows = (int)min(max(rows, 0), args.m);
+    groups.per_guess = dg_sm90_divide_by((i64)(groups.guessed_rows + DG_BLOCK_M - 1) / DG_BLOCK_M *
+                                         args.units_n);
 }
 
 static bool has_own_rows(void)
@@ -138,6 +147,8 @@ static void set_strides(void)
     groups.own_a = groups.own_d = own && groups.groups > 1;
     groups.own_b = groups.groups > 1;
     groups.rows_of_map_d = groups.own_d ? args.m : 0;
+    if (has_own_rows())
+        draw_guess();
 }
 
 static void set_maps(void)

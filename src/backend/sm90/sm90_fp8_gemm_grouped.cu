@@ -18,7 +18,8 @@
 // Rows of a tile that are not its group's cost little: pieces of 64 rows without any are neither loaded nor
 // multiplied, and of others' rows none is written: 16 rows of which only some are the group's leave a warp by
 // ordinary stores, not by TMA.
-#define DG_SCALE_WARPS 2 // beside the loader and the walker
+#define DG_SCALE_WARPS 2       // beside the loader and the walker
+#define DG_LANES_HAVE_SCALES 1 // see sm90_multiply.cuh
 #include "sm90_multiply.cuh"
 #include "sm90_schedule.cuh"
 static_assert(CLUSTER == 1, "the CTAs of a cluster would have to find the same tiles");
@@ -26,6 +27,7 @@ static_assert(CLUSTER == 1, "the CTAs of a cluster would have to find the same t
 enum {
     NOTE_BYTES = 32, // a struct tile
     TILE_SLOTS = 2,
+    GUESSED_BLOCKS = 96 * 1024 / (A_BYTES + B_BYTES), // asked for before the first tile is known
     LAST_BLOCKS = 16, // of a tile: as long as they are loaded, the walker may look for another
     NOTES_AT = EMPTY_AT + DG_NUM_STAGES * 8,
     TILES_AT = NOTES_AT + DG_NUM_STAGES * NOTE_BYTES,
@@ -37,6 +39,8 @@ enum {
     MATH_REGISTERS = DG_MATH_GROUPS == 1 ? DG_MATH_REGISTERS : 216,
     LOAD_REGISTERS = DG_MATH_GROUPS == 1 ? 88 : 504 - 2 * MATH_REGISTERS,
 };
+
+static_assert(GUESSED_BLOCKS > 0 && GUESSED_BLOCKS < DG_NUM_STAGES, "a guess never comes round to its first slot");
 
 // ---- notes ----
 
@@ -166,16 +170,26 @@ DG_DEVICE void prefetch_tile(const struct dg_sm90_gemm_args *args, const struct 
         dg_tma_prefetch_2d(&maps->d_tile, tile->n0, tile->m0 + (groups->own_d ? tile->group : 0) * groups->rows_of_map_d);
 }
 
+// Rows of A that a tile's boxes bring.
+DG_DEVICE int rows_of_boxes(const struct dg_sm90_group_args *groups, const struct tile *tile)
+{
+    return tile->rows <= groups->few_rows ? groups->few_rows : (tile->rows + 63) / 64 * 64;
+}
+
 // One k-block into a free slot, by one lane.  Rows beyond the matrix and columns beyond k arrive as zeros.
+// is_guess: the slot is not full before the lane arrives at it.
 DG_DEVICE void load_block(const struct dg_sm90_group_args *groups, const struct dg_sm90_group_maps *maps,
                           const struct dg_sm90_value_maps *values, u32 smem, const struct tile *tile, int block,
-                          u32 index)
+                          u32 index, int is_guess)
 {
     const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
     const int is_few = tile->rows <= groups->few_rows;
-    const int rows_of_a = is_few ? groups->few_rows : (tile->rows + 63) / 64 * 64;
     const u32 full = smem + FULL_AT + index * 8;
-    dg_mbarrier_arrive_expect_tx(full, (rows_of_a + DG_BLOCK_N) * BLOCK_K + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0));
+    const u32 bytes = (rows_of_boxes(groups, tile) + DG_BLOCK_N) * BLOCK_K + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0);
+    if (is_guess)
+        dg_mbarrier_expect_tx(full, bytes);
+    else
+        dg_mbarrier_arrive_expect_tx(full, bytes);
     load_a(smem + index * A_BYTES, maps, values, full, block * BLOCK_K, tile, index_a, is_few);
     dg_tma_load_3d(smem + B_AT + index * B_BYTES, &values->b, full, block * BLOCK_K, tile->n0, index_b);
     if (DG_SCALES_TMA) {
@@ -188,11 +202,11 @@ DG_DEVICE void load_block(const struct dg_sm90_group_args *groups, const struct 
 
 DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
                          const struct dg_sm90_group_maps *maps, const struct dg_sm90_value_maps *values, u32 smem,
-                         const struct tile *tile, u32 tile_empty, struct slot *slot)
+                         const struct tile *tile, int first, u32 tile_empty, struct slot *slot)
 {
     const int is_empty = tile->num_blocks <= 0;
-    for (int block = 0; block < max(tile->num_blocks, 1); block++, next_slot(slot)) {
-        if (block == max(tile->num_blocks - LAST_BLOCKS, 0))
+    for (int block = first; block < max(tile->num_blocks, 1); block++, next_slot(slot)) {
+        if (block == max(tile->num_blocks - LAST_BLOCKS, first))
             dg_mbarrier_arrive(tile_empty);
         dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
         if (block == 0)
@@ -200,10 +214,47 @@ DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
         if (is_empty)
             dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
         else
-            load_block(groups, maps, values, smem, tile, block, slot->index);
+            load_block(groups, maps, values, smem, tile, block, slot->index, 0);
         if (!is_empty && block == tile->num_blocks / 2)
             prefetch_tile(args, groups, maps, tile);
     }
+}
+
+// The walker takes thousands of clocks to find the first tile, as its layout comes from memory, and for as long the ring
+// would be empty.  So the loader begins with the tile that it would be if the hint were right:
+//
+//     loader    guess: block 0 | 1     found: the same tile     2 | 3 | ...
+//                                      another: a tile of two blocks and no rows     block 0 | 1 | 2 | ...
+//
+// No slot is full before the tile is known, so math groups see nothing of it but tiles of no rows, which they skip.
+DG_DEVICE int load_guess(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
+                         const struct dg_sm90_group_maps *maps, u32 smem, struct tile *guess)
+{
+    const int count = min((int)GUESSED_BLOCKS, args->num_k_blocks - 1);
+    if (!DG_SCALES_TMA || !guess_tile(args, groups, guess))
+        return 0;
+#pragma unroll 1
+    for (int block = 0; block < count; block++)
+        load_block(groups, maps, &maps->values, smem, guess, block, block, 1);
+    return max(count, 0);
+}
+
+// Gives the slots of `count` blocks of a guess away, as the first of `tile` where that is it.  Returns how many of its
+// blocks are so done.
+DG_DEVICE int end_guess(const struct dg_sm90_group_args *groups, u32 smem, const struct tile *tile, struct tile *guess,
+                        int count, struct slot *slot)
+{
+    const int is_right = tile->num_blocks > 0 && tile->group == guess->group && tile->m0 == guess->m0 &&
+                         tile->n0 == guess->n0 && rows_of_boxes(groups, tile) == rows_of_boxes(groups, guess);
+    guess->rows = 0;
+    guess->num_blocks = count;
+    if (is_right)
+        write_tile(smem + NOTES_AT, tile);
+    else
+        write_tile(smem + NOTES_AT, guess);
+    for (; (int)slot->index < count; slot->index++)
+        dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
+    return is_right ? count : 0;
 }
 
 DG_DEVICE void run_loader(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups,
@@ -211,17 +262,20 @@ DG_DEVICE void run_loader(const struct dg_sm90_gemm_args *args, const struct dg_
 {
     const struct dg_sm90_value_maps *values = &maps->values;
     struct slot slot = {0, 0}, tile_slot = {0, 0};
-    struct tile tile;
+    struct tile tile, guess;
+    int guessed = load_guess(args, groups, maps, smem, &guess);
     do {
         const u32 tile_empty = smem + TILE_EMPTY_AT + tile_slot.index * 8;
         take_tile(smem, &tile_slot, &tile, 0);
+        const int done = guessed ? end_guess(groups, smem, &tile, &guess, guessed, &slot) : 0;
+        guessed = 0;
         if (groups->kind == DG_SM90_ALONG_K && tile.num_blocks > 0 && values != &groups->list[tile.place].values) {
             values = &groups->list[tile.place].values;
             dg_fence_proxy_tensormap(&values->a);
             dg_fence_proxy_tensormap(&values->a_piece);
             dg_fence_proxy_tensormap(&values->b);
         }
-        load_tile(args, groups, maps, values, smem, &tile, tile_empty, &slot);
+        load_tile(args, groups, maps, values, smem, &tile, done, tile_empty, &slot);
     } while (tile.num_blocks >= 0);
 }
 

@@ -336,8 +336,20 @@ static void fill_count(const struct call *call, struct dg_sm90_group_args *out)
     }
 }
 
-static void fill_groups(const struct call *call, const struct stack *d, int clears,
-                        struct dg_sm90_group_args *out)
+// Masked groups of which all have the rows that the hint says: the first tiles are begun as theirs.
+static void fill_guess(const struct call *call, const struct dg_sm90_config *c, int tiles_n,
+                       struct dg_sm90_group_args *out)
+{
+    const struct dg_problem *p = call->problem;
+    if (call->kind != DG_KIND_MASKED || p->expected_m <= 0)
+        return;
+    out->guessed_rows = (int)(p->expected_m < p->m ? p->expected_m : p->m);
+    out->per_guess =
+        dg_sm90_divide_by(((int64_t)out->guessed_rows + c->block_m - 1) / c->block_m * tiles_n);
+}
+
+static void fill_groups(const struct call *call, const struct dg_sm90_config *c, int tiles_n,
+                        const struct stack *d, int clears, struct dg_sm90_group_args *out)
 {
     const struct dg_problem *p = call->problem;
     const struct dg_grouped_args *args = &call->args;
@@ -365,6 +377,7 @@ static void fill_groups(const struct call *call, const struct stack *d, int clea
         .rows_of_map_d = groups_of_d(call) > 1 ? (int)((d->rows - p->m) / (p->groups - 1)) : 0,
     };
     fill_count(call, out);
+    fill_guess(call, c, tiles_n, out);
 }
 
 // ---- launches ----
@@ -476,7 +489,7 @@ static dg_status multiply(struct call *call)
     if (scales_tma && !fits)
         DG_TRY(copy_scales(call, &sfa, &sfb));
     fill_args(call, c, d_tma, &args);
-    fill_groups(call, &d, d_tma && scales_tma, &groups);
+    fill_groups(call, c, args.units_n, &d, d_tma && scales_tma, &groups);
     if (scales_tma)
         DG_TRY(map_scales(call, &kernel.tile, &sfa, &sfb, &maps));
     DG_TRY(repack_operands(call));

@@ -7,14 +7,6 @@
 
 // ---- copies ----
 
-// Announces bytes without arriving (9.7.13.15.11).
-DG_DEVICE void dg_mbarrier_expect_tx(u32 barrier, u32 bytes)
-{
-    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier),
-                 "r"(bytes)
-                 : "memory");
-}
-
 DG_DEVICE void dg_tma_load_4d(u32 smem, const struct dg_tensor_map *map, u32 barrier, int x, int y,
                               int z, int w)
 {

@@ -14,6 +14,9 @@
 #ifndef DG_SCALE_WARPS
 #define DG_SCALE_WARPS 3
 #endif
+#ifndef DG_LANES_HAVE_SCALES
+#define DG_LANES_HAVE_SCALES 0 // see multiply_tile
+#endif
 #include "sm90_scales.cuh"
 #include "sm90_store.cuh"
 
@@ -131,8 +134,9 @@ DG_DEVICE void read_scales_b(u32 at, int block, int shift, struct scales *scales
         scales->open[i] = scale_of(dg_ld_shared(at + (i + shift) * 16), block);
 }
 
-// Waits for a slot and reads its scales, but leaves B's per-column ones, too many to keep, for later.
-DG_DEVICE void enter_slot(u32 smem, struct slot slot, int block, int shift, int halves, struct scales *scales)
+// Waits for a slot and reads its scales, but leaves B's per-column ones, too many to keep, for later.  `zero`: 0, or
+// dg_lane_zero.
+DG_DEVICE void enter_slot(u32 smem, struct slot slot, int block, int shift, int halves, u32 zero, struct scales *scales)
 {
     const u32 row = threadIdx.x / 128 * 64 + threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
     const u32 at = smem + SCALE_AT + slot.index * SCALE_BYTES;
@@ -142,7 +146,7 @@ DG_DEVICE void enter_slot(u32 smem, struct slot slot, int block, int shift, int 
         scales->a[i / 2][i % 2] =
             scale_of(dg_ld_shared(at + row * 4 + i / 2 * (DG_MATH_GROUPS * 256) + i % 2 * 32), block);
     if (DG_SFB_BLOCK_N == 128)
-        read_scales_b(at, block, shift, scales);
+        read_scales_b(at + zero, block, shift, scales);
 }
 
 // total += (sf_a * sf_b) * part where the tile begins in the GRAIN columns from `grain` of a block of B, a constant.
@@ -217,8 +221,11 @@ DG_DEVICE void start_products(float *part, struct operands at, int half, int is_
 DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, struct offsets offsets, int grain, int shift, int halves,
                              int num_blocks, float (*total)[ACC])
 {
+    // All lanes read the same scales of B.  Where ptxas knows, it may move them to uniform registers, for which a warp
+    // waits before it waits for its products.
+    const u32 zero = DG_LANES_HAVE_SCALES && HALVES == 2 ? dg_lane_zero() : 0;
     struct scales now, next;
-    enter_slot(smem, *slot, 0, shift, halves, &now);
+    enter_slot(smem, *slot, 0, shift, halves, zero, &now);
     struct operands at = operands_in(smem, *slot, offsets);
 #pragma unroll 1
     for (int block = 0; block < num_blocks; block++, now = next) {
@@ -240,7 +247,7 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, struct offsets offsets
                     dg_compute_here(&at.b);
                 }
                 if (block + 1 < num_blocks)
-                    enter_slot(smem, *slot, block + 1, shift, halves, &next);
+                    enter_slot(smem, *slot, block + 1, shift, halves, zero, &next);
             }
             dg_wgmma_wait(part);
             if (half == halves - 1)
@@ -261,7 +268,7 @@ struct block {
 
 DG_DEVICE void start_block(u32 smem, struct slot slot, struct offsets offsets, int index, struct block *block)
 {
-    enter_slot(smem, slot, index, 0, 1, &block->scales);
+    enter_slot(smem, slot, index, 0, 1, 0, &block->scales);
     start_products(block->part, operands_in(smem, slot, offsets), 0, 0);
 }
 

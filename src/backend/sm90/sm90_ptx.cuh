@@ -34,6 +34,14 @@ DG_DEVICE void dg_compute_here(u32 *value)
     asm volatile("" : "+r"(*value));
 }
 
+// 0, which ptxas takes for a lane's own: what is computed with it stays in the lanes' registers.
+DG_DEVICE u32 dg_lane_zero(void)
+{
+    u32 zero;
+    asm volatile("shr.u32 %0, %1, 10;" : "=r"(zero) : "r"(threadIdx.x));
+    return zero;
+}
+
 // The same for a float.
 DG_DEVICE void dg_compute_float_here(float *value)
 {
@@ -150,6 +158,12 @@ DG_DEVICE void dg_mbarrier_init(u32 barrier, u32 arrivals)
 DG_DEVICE void dg_fence_mbarrier_init(void)
 {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+// Announces bytes without arriving.
+DG_DEVICE void dg_mbarrier_expect_tx(u32 barrier, u32 bytes)
+{
+    asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
 DG_DEVICE void dg_mbarrier_arrive_expect_tx(u32 barrier, u32 bytes)

@@ -340,14 +340,9 @@ DG_DEVICE int next_unit(const struct dg_sm90_gemm_args *args, const struct dg_sm
     return unit;
 }
 
-// Finds this CTA's next tile.  All lanes call and get the same.
-DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk,
-                         struct tile *tile)
+// Where a unit of the walk's section lies.
+DG_DEVICE void place_tile(const struct dg_sm90_gemm_args *args, const struct walk *walk, int unit, struct tile *tile)
 {
-    const int unit = next_unit(args, groups, walk);
-    tile->num_blocks = -1;
-    if (unit < 0)
-        return;
     const int tiles_m = tiles_of(walk), first = dg_divide(unit, args->per_band) * args->band;
     const int height = min(args->band, tiles_m - first), inside = unit - first * args->units_n;
     const int column = height == args->band ? dg_divide(inside, args->per_column) : height == 1 ? inside : inside / height;
@@ -357,15 +352,40 @@ DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
     tile->rows = min(walk->first % 4 + walk->rows - m, DG_BLOCK_M);
     tile->n0 = column * DG_BLOCK_N;
     tile->group = tile->place = walk->group;
+    tile->first_block = 0;
+}
+
+// Finds this CTA's next tile.  All lanes call and get the same.
+DG_DEVICE void find_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct walk *walk,
+                         struct tile *tile)
+{
+    const int unit = next_unit(args, groups, walk);
+    tile->num_blocks = -1;
+    if (unit < 0)
+        return;
+    place_tile(args, walk, unit, tile);
     if (groups->kind == DG_SM90_BY_INDEX && walk->group >= 0)
         tile->group = group_or_none(groups, groups->layout[walk->first]);
     tile->num_blocks = walk->group < 0 ? 0 : args->num_k_blocks;
-    tile->first_block = 0;
     if (groups->kind == DG_SM90_ALONG_K) {
         tile->group = groups->list[walk->group].group;
         tile->num_blocks = groups->list[walk->group].num_blocks;
         tile->first_block = groups->list[walk->group].first_block;
     }
+}
+
+// This CTA's first tile if all groups have the rows that are guessed, by any lane.  0: it has none.
+DG_DEVICE int guess_tile(const struct dg_sm90_gemm_args *args, const struct dg_sm90_group_args *groups, struct tile *tile)
+{
+    struct walk walk;
+    walk.group = dg_divide(blockIdx.x, groups->per_guess);
+    walk.first = 0;
+    walk.rows = groups->guessed_rows;
+    if (walk.rows == 0 || walk.group >= groups->groups)
+        return 0;
+    place_tile(args, &walk, blockIdx.x - walk.group * tiles_of(&walk) * args->units_n, tile);
+    tile->num_blocks = args->num_k_blocks;
+    return 1;
 }
 
 #endif

@@ -54,7 +54,7 @@ DG_DEVICE void work_out_factors(const struct scales *scales, float *factor)
 // Waits for a slot and reads all of its scales.
 DG_DEVICE void enter_with_columns(u32 smem, struct slot slot, int block, struct scales *scales)
 {
-    enter_slot(smem, slot, block, 0, 1, scales);
+    enter_slot(smem, slot, block, 0, 1, 0, scales);
     read_scales_b(smem + SCALE_AT + slot.index * SCALE_BYTES, block, 0, scales);
 }
 
