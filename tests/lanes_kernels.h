@@ -81,14 +81,14 @@ static inline void dg_compute_here(u32 *value)
     (void)value;
 }
 
-static inline u32 dg_lane_zero(void)
-{
-    return 0;
-}
-
 static inline void dg_compute_float_here(float *value)
 {
     (void)value;
+}
+
+static inline u32 dg_lane_zero(void)
+{
+    return 0;
 }
 
 static inline int dg_divide(int x, struct dg_sm90_divisor by)

@@ -34,18 +34,18 @@ DG_DEVICE void dg_compute_here(u32 *value)
     asm volatile("" : "+r"(*value));
 }
 
+// The same for a float.
+DG_DEVICE void dg_compute_float_here(float *value)
+{
+    asm volatile("" : "+f"(*value));
+}
+
 // 0, which ptxas takes for a lane's own: what is computed with it stays in the lanes' registers.
 DG_DEVICE u32 dg_lane_zero(void)
 {
     u32 zero;
     asm volatile("shr.u32 %0, %1, 10;" : "=r"(zero) : "r"(threadIdx.x));
     return zero;
-}
-
-// The same for a float.
-DG_DEVICE void dg_compute_float_here(float *value)
-{
-    asm volatile("" : "+f"(*value));
 }
 
 // True in one lane of a warp that is there as a whole (elect.sync).  ptxas knows what that means: under any other
