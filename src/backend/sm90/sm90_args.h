@@ -62,11 +62,11 @@ struct dg_sm90_group_args {
     int groups, alignment;
     struct dg_sm90_divisor per_alignment;
     int own_a, own_b, own_d; // 1: the map of this matrix has one for each group
-    int few_rows;      // tiles of up to so many rows, at most 64, take a box of a_few; 0: none do
-    int guessed_rows;  // DG_SM90_BY_COUNTS: that each group probably has; 0: nothing is done before its count is known
+    int few_rows;     // tiles of up to so many rows, at most 64, take a box of a_few; 0: none do
+    int guessed_rows; // DG_SM90_BY_COUNTS: rows that each group probably has; 0: no guess
     struct dg_sm90_divisor per_guess; // tiles of such a group
-    int idle;          // DG_SM90_IDLE_...
-    int rows_of_map_d; // rows of maps.d from one group to the next
+    int idle;                         // DG_SM90_IDLE_...
+    int rows_of_map_d;                // rows of maps.d from one group to the next
     // Units from first_counted on, a multiple of the CTAs, go to whoever asks first.  NULL, INT_MAX: each CTA has its own.
     struct dg_sm90_count *count;
     unsigned long long owner; // unlike that of any other launch, and not 0
