@@ -41,6 +41,7 @@ struct dg_plan {
     int32_t copies_scales;      // 1: scales that TMA does not take are copied, if there is room
     // Rounds of tiles that CTAs have for their own; if there is room, those behind go to whoever is free.  0: all are.
     int32_t own_rounds;
+    int32_t guessed_rows; // CTAs begin their first tile as if each group had so many; 0: none
     int64_t workspace_bytes;
     int64_t spare_bytes; // more of it, with which the call is faster
     double predicted_us; // the cost model's figure; 0 where there is none

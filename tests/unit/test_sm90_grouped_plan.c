@@ -132,6 +132,27 @@ static void test_tiles_are_asked_for_behind_half_of_the_rounds(void)
     }
 }
 
+static void test_masked_groups_with_a_hint_are_guessed(void)
+{
+    static const struct {
+        const char *line;
+        int32_t guessed_rows;
+    } known[] = {
+        {"fp8_m_grouped_masked groups=32 max_m=256 n=4096 k=7168 rows=zipf expected_m=20", 20},
+        {"fp8_m_grouped_masked groups=4 max_m=64 n=4096 k=7168 expected_m=9223372036854775807", 64},
+        {"fp8_m_grouped_masked groups=4 max_m=64 n=4096 k=7168",
+         64}, // a line's hint is all there is
+        {"fp8_m_grouped_contiguous groups=32 m=8192 n=7168 k=2048 expected_m=256", 0},
+        {"fp8_k_grouped groups=16 m=7168 n=2048 k=32768 expected_m=2048", 0},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        struct dg_plan plan;
+        CHECK(plan_line(known[i].line, &plan) == DG_OK, "%s", dg_last_error());
+        CHECK(plan.guessed_rows == known[i].guessed_rows, "%s: %d", known[i].line,
+              plan.guessed_rows);
+    }
+}
+
 static void test_too_large_problems_are_refused(void)
 {
     static const char *const lines[] = {
@@ -156,6 +177,7 @@ int main(void)
     RUN(test_every_plan_holds_to_the_rules);
     RUN(test_tiles_follow_the_usual_rows);
     RUN(test_tiles_are_asked_for_behind_half_of_the_rounds);
+    RUN(test_masked_groups_with_a_hint_are_guessed);
     RUN(test_too_large_problems_are_refused);
     return harness_end();
 }

@@ -336,23 +336,12 @@ static void fill_count(const struct call *call, struct dg_sm90_group_args *out)
     }
 }
 
-// Masked groups of which all have the rows that the hint says: the first tiles are begun as theirs.
-static void fill_guess(const struct call *call, const struct dg_sm90_config *c, int tiles_n,
-                       struct dg_sm90_group_args *out)
-{
-    const struct dg_problem *p = call->problem;
-    if (call->kind != DG_KIND_MASKED || p->expected_m <= 0)
-        return;
-    out->guessed_rows = (int)(p->expected_m < p->m ? p->expected_m : p->m);
-    out->per_guess =
-        dg_sm90_divide_by(((int64_t)out->guessed_rows + c->block_m - 1) / c->block_m * tiles_n);
-}
-
-static void fill_groups(const struct call *call, const struct dg_sm90_config *c, int tiles_n,
-                        const struct stack *d, int clears, struct dg_sm90_group_args *out)
+static void fill_groups(const struct call *call, int tiles_n, const struct stack *d, int clears,
+                        struct dg_sm90_group_args *out)
 {
     const struct dg_problem *p = call->problem;
     const struct dg_grouped_args *args = &call->args;
+    const int64_t guessed_rows = call->plan->guessed_rows, block_m = call->plan->sm90.block_m;
     const int kind = call->kind == DG_KIND_MASKED      ? DG_SM90_BY_COUNTS
                      : call->kind == DG_KIND_K_GROUPED ? DG_SM90_ALONG_K
                      : p->layout == DG_GROUP_ENDS      ? DG_SM90_BY_ENDS
@@ -373,11 +362,12 @@ static void fill_groups(const struct call *call, const struct dg_sm90_config *c,
         .own_b = groups_of_b(call) > 1,
         .own_d = groups_of_d(call) > 1,
         .few_rows = few_rows(call),
+        .guessed_rows = (int)guessed_rows,
+        .per_guess = dg_sm90_divide_by((guessed_rows + block_m - 1) / block_m * tiles_n),
         .idle = idle_mode(p, kind, clears),
         .rows_of_map_d = groups_of_d(call) > 1 ? (int)((d->rows - p->m) / (p->groups - 1)) : 0,
     };
     fill_count(call, out);
-    fill_guess(call, c, tiles_n, out);
 }
 
 // ---- launches ----
@@ -489,7 +479,7 @@ static dg_status multiply(struct call *call)
     if (scales_tma && !fits)
         DG_TRY(copy_scales(call, &sfa, &sfb));
     fill_args(call, c, d_tma, &args);
-    fill_groups(call, c, args.units_n, &d, d_tma && scales_tma, &groups);
+    fill_groups(call, args.units_n, &d, d_tma && scales_tma, &groups);
     if (scales_tma)
         DG_TRY(map_scales(call, &kernel.tile, &sfa, &sfb, &maps));
     DG_TRY(repack_operands(call));

@@ -240,6 +240,12 @@ static int32_t own_rounds(const struct dg_problem *p, const struct dg_sm90_confi
     return dg_problem_kind(p) != DG_KIND_K_GROUPED && is_long ? (int32_t)(rounds / 2) : 0;
 }
 
+// Those of the hint.  A group of a contiguous layout begins behind all groups before it, so a guess would seldom be right.
+static int32_t guessed_rows(const struct dg_problem *p, const struct usual *usual)
+{
+    return dg_problem_kind(p) == DG_KIND_MASKED && p->expected_m > 0 ? (int32_t)usual->rows : 0;
+}
+
 static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem *problem,
                       const struct dg_device *device, const char *reason, struct dg_plan *plan)
 {
@@ -258,6 +264,7 @@ static void fill_plan(const struct dg_sm90_config *tile, const struct dg_problem
     plan->workspace_bytes = at.size;
     plan->copies_scales = copies_scales(problem, plan->predicted_us);
     plan->own_rounds = own_rounds(problem, tile, &usual, plan->num_ctas);
+    plan->guessed_rows = guessed_rows(problem, &usual);
     plan->spare_bytes = plan->copies_scales ? at.scales.end - at.size
                         : plan->own_rounds  ? at.count_end - at.size
                                             : 0;
@@ -353,6 +360,9 @@ void dg_sm90_grouped_explain(const struct dg_problem *problem, const struct dg_d
         dg_tell(callback, user, "plan", "own_rounds",
                 "%d of each CTA; if there is workspace, the rest is for those that are free",
                 plan->own_rounds);
+    if (plan->guessed_rows && kernel.tile.scales_tma)
+        dg_tell(callback, user, "plan", "guessed_rows",
+                "%d of each group, until a CTA knows its first tile", plan->guessed_rows);
     dg_sm90_explain_launch(plan, dg_sm90_grouped_smem_bytes(&kernel), kernel.tile.scales_tma,
                            callback, user);
 }
