@@ -93,61 +93,44 @@ static dg_status plan_line(const char *line, struct dg_plan *plan)
     return dg_plan_make(dg_sm90_grouped_plan, &problem, &device, plan);
 }
 
-static void test_tiles_follow_the_usual_rows(void)
+// The tile, the rounds behind which tiles are asked for, and what is guessed of masked groups.
+static void test_plans_follow_the_usual_rows(void)
 {
     static const struct {
         const char *line;
-        int32_t block_m, block_n;
+        int32_t block_m, block_n, own_rounds, guessed_rows;
     } known[] = {
-        {"fp8_m_grouped_contiguous groups=4 m=32768 n=4096 k=7168 sfa_layout=mn", 256, 128},
-        {"fp8_m_grouped_masked groups=1 max_m=1024 n=7168 k=2048 sfa_layout=mn", 256, 112},
-        {"fp8_m_grouped_masked groups=32 max_m=4096 n=4096 k=7168 rows=20 sfa_layout=mn", 128, 128},
-        {"fp8_m_grouped_masked groups=32 max_m=4096 n=4096 k=7168 rows=256 sfa_layout=mn", 256,
-         128},
+        {"fp8_m_grouped_contiguous groups=4 m=32768 n=4096 k=7168 sfa_layout=mn", 256, 128, 15, 0},
+        {"fp8_m_grouped_contiguous groups=32 m=8192 n=7168 k=2048 rows=zipf expected_m=200", 256,
+         128, 6, 0},
+        {"fp8_m_grouped_contiguous groups=32 m=8192 n=7168 k=2048 expected_m=256", 256, 128, 6, 0},
+        {"fp8_m_grouped_masked groups=32 max_m=4096 n=4096 k=7168 rows=20 sfa_layout=mn", 128, 128,
+         3, 20},
+        {"fp8_m_grouped_masked groups=32 max_m=256 n=4096 k=7168 rows=zipf expected_m=20", 128, 128,
+         3, 20},
+        {"fp8_m_grouped_masked groups=32 max_m=256 n=4096 k=7168 rows=128 sfa_layout=mn", 128, 128,
+         3, 128},
+        {"fp8_m_grouped_masked groups=32 max_m=4096 n=4096 k=7168 rows=256 sfa_layout=mn", 256, 128,
+         3, 256},
+        // few tiles
+        {"fp8_m_grouped_masked groups=1 max_m=1024 n=7168 k=2048 sfa_layout=mn", 256, 112, 0, 1024},
+        {"fp8_m_grouped_masked groups=6 max_m=256 n=4096 k=7168 rows=20 sfa_layout=mn", 128, 64, 0,
+         20},
+        // no more rows than there are, which a line without a hint says as well
+        {"fp8_m_grouped_masked groups=4 max_m=64 n=4096 k=7168 expected_m=9223372036854775807", 128,
+         64, 0, 64},
+        {"fp8_m_grouped_masked groups=4 max_m=64 n=4096 k=7168", 128, 64, 0, 64},
+        // short tiles; groups along k
+        {"fp8_m_grouped_contiguous groups=128 m=32768 n=2048 k=768 rows=160", 256, 128, 0, 0},
+        {"fp8_k_grouped groups=16 m=7168 n=2048 k=32768 c=inplace", 256, 96, 0, 0},
+        {"fp8_k_grouped groups=16 m=7168 n=2048 k=32768 expected_m=2048", 256, 96, 0, 0},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         struct dg_plan plan;
         CHECK(plan_line(known[i].line, &plan) == DG_OK, "%s", dg_last_error());
         CHECK(plan.sm90.block_m == known[i].block_m && plan.sm90.block_n == known[i].block_n,
               "%s: %dx%d", known[i].line, plan.sm90.block_m, plan.sm90.block_n);
-    }
-}
-
-static void test_tiles_are_asked_for_behind_half_of_the_rounds(void)
-{
-    static const struct {
-        const char *line;
-        int32_t own_rounds;
-    } known[] = {
-        {"fp8_m_grouped_masked groups=32 max_m=256 n=4096 k=7168 rows=128 sfa_layout=mn", 3},
-        {"fp8_m_grouped_contiguous groups=32 m=8192 n=7168 k=2048 rows=zipf expected_m=200", 6},
-        {"fp8_m_grouped_masked groups=6 max_m=256 n=4096 k=7168 rows=20 sfa_layout=mn", 0}, // few
-        {"fp8_m_grouped_contiguous groups=128 m=32768 n=2048 k=768 rows=160", 0},           // short
-        {"fp8_k_grouped groups=16 m=7168 n=2048 k=32768 c=inplace", 0},
-    };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        struct dg_plan plan;
-        CHECK(plan_line(known[i].line, &plan) == DG_OK, "%s", dg_last_error());
         CHECK(plan.own_rounds == known[i].own_rounds, "%s: %d", known[i].line, plan.own_rounds);
-    }
-}
-
-static void test_masked_groups_with_a_hint_are_guessed(void)
-{
-    static const struct {
-        const char *line;
-        int32_t guessed_rows;
-    } known[] = {
-        {"fp8_m_grouped_masked groups=32 max_m=256 n=4096 k=7168 rows=zipf expected_m=20", 20},
-        {"fp8_m_grouped_masked groups=4 max_m=64 n=4096 k=7168 expected_m=9223372036854775807", 64},
-        {"fp8_m_grouped_masked groups=4 max_m=64 n=4096 k=7168",
-         64}, // a line's hint is all there is
-        {"fp8_m_grouped_contiguous groups=32 m=8192 n=7168 k=2048 expected_m=256", 0},
-        {"fp8_k_grouped groups=16 m=7168 n=2048 k=32768 expected_m=2048", 0},
-    };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        struct dg_plan plan;
-        CHECK(plan_line(known[i].line, &plan) == DG_OK, "%s", dg_last_error());
         CHECK(plan.guessed_rows == known[i].guessed_rows, "%s: %d", known[i].line,
               plan.guessed_rows);
     }
@@ -175,9 +158,7 @@ int main(void)
 {
     RUN(test_every_kernel_fits);
     RUN(test_every_plan_holds_to_the_rules);
-    RUN(test_tiles_follow_the_usual_rows);
-    RUN(test_tiles_are_asked_for_behind_half_of_the_rounds);
-    RUN(test_masked_groups_with_a_hint_are_guessed);
+    RUN(test_plans_follow_the_usual_rows);
     RUN(test_too_large_problems_are_refused);
     return harness_end();
 }
