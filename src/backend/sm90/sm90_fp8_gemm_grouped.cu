@@ -170,10 +170,15 @@ DG_DEVICE void prefetch_tile(const struct dg_sm90_gemm_args *args, const struct 
         dg_tma_prefetch_2d(&maps->d_tile, tile->n0, tile->m0 + (groups->own_d ? tile->group : 0) * groups->rows_of_map_d);
 }
 
+DG_DEVICE int has_few_rows(const struct dg_sm90_group_args *groups, const struct tile *tile)
+{
+    return tile->rows <= groups->few_rows;
+}
+
 // Rows of A that a tile's boxes bring.
 DG_DEVICE int rows_of_boxes(const struct dg_sm90_group_args *groups, const struct tile *tile)
 {
-    return tile->rows <= groups->few_rows ? groups->few_rows : (tile->rows + 63) / 64 * 64;
+    return has_few_rows(groups, tile) ? groups->few_rows : (tile->rows + 63) / 64 * 64;
 }
 
 // One k-block into a free slot, by one lane.  Rows beyond the matrix and columns beyond k arrive as zeros.
@@ -183,14 +188,13 @@ DG_DEVICE void load_block(const struct dg_sm90_group_args *groups, const struct 
                           u32 index, int is_guess)
 {
     const int index_a = groups->own_a ? tile->group : 0, index_b = groups->own_b ? tile->group : 0;
-    const int is_few = tile->rows <= groups->few_rows;
     const u32 full = smem + FULL_AT + index * 8;
     const u32 bytes = (rows_of_boxes(groups, tile) + DG_BLOCK_N) * BLOCK_K + (DG_SCALES_TMA ? SFA_BYTES + SFB_BYTES : 0);
     if (is_guess)
         dg_mbarrier_expect_tx(full, bytes);
     else
         dg_mbarrier_arrive_expect_tx(full, bytes);
-    load_a(smem + index * A_BYTES, maps, values, full, block * BLOCK_K, tile, index_a, is_few);
+    load_a(smem + index * A_BYTES, maps, values, full, block * BLOCK_K, tile, index_a, has_few_rows(groups, tile));
     dg_tma_load_3d(smem + B_AT + index * B_BYTES, &values->b, full, block * BLOCK_K, tile->n0, index_b);
     if (DG_SCALES_TMA) {
         const u32 scales = smem + SCALE_AT + index * SCALE_BYTES;
