@@ -38,7 +38,7 @@ static float grouped_scale(const struct grouped *g, const struct section *s, int
                                     column * args->sfa_k_stride
                               : s->group * g->groups->sfb_group + row * args->sfb_row_stride +
                                     column * args->sfb_k_stride;
-    const void *at = !g->kernel->scales_tma
+    const void *at = !g->kernel->sfa_tma
                          ? (const char *)(is_a ? args->sfa : args->sfb) + 4 * word
                          : map_at_3d(map, by_row ? row : column, by_row ? column : row, z, 4);
     uint32_t bits = 0;

@@ -16,7 +16,8 @@
 
 struct kernel {
     char name[64];
-    int sfb_block_n, sf_packed, d_fp32, scales_tma;
+    int sfb_block_n, sf_packed, d_fp32;
+    int sfa_tma, sfb_tma; // scales come by TMA
 };
 
 // Where element [y][x] of `bytes` is; NULL outside, where TMA reads zeros.
@@ -80,13 +81,12 @@ static float dot(const float *a, const float *b)
     return sum;
 }
 
-static float scale_at(const struct kernel *kernel, const struct dg_tensor_map *map, int is_mn_map,
-                      const void *data, int64_t row_stride, int64_t k_stride, int64_t row,
-                      int block)
+static float scale_at(const struct kernel *kernel, int by_tma, const struct dg_tensor_map *map,
+                      int is_mn_map, const void *data, int64_t row_stride, int64_t k_stride,
+                      int64_t row, int block)
 {
     const int64_t word = kernel->sf_packed ? block / 4 : block;
-    const void *at = !kernel->scales_tma
-                         ? (const char *)data + 4 * (row * row_stride + word * k_stride)
+    const void *at = !by_tma     ? (const char *)data + 4 * (row * row_stride + word * k_stride)
                      : is_mn_map ? map_at(map, row, word, 4)
                                  : map_at(map, word, row, 4);
     uint32_t bits = 0;
@@ -126,10 +126,11 @@ static float sum_element(const struct kernel *kernel, const struct dg_sm90_gemm_
     const int row_b = j / kernel->sfb_block_n;
     float total = 0;
     for (int block = 0; block < args->num_k_blocks; block++) {
-        const float sfa = scale_at(kernel, &maps->sfa, 1, args->sfa, args->sfa_row_stride,
-                                   args->sfa_k_stride, i, block);
-        const float sfb = scale_at(kernel, &maps->sfb, kernel->sfb_block_n == 1, args->sfb,
-                                   args->sfb_row_stride, args->sfb_k_stride, row_b, block);
+        const float sfa = scale_at(kernel, kernel->sfa_tma, &maps->sfa, 1, args->sfa,
+                                   args->sfa_row_stride, args->sfa_k_stride, i, block);
+        const float sfb =
+            scale_at(kernel, kernel->sfb_tma, &maps->sfb, kernel->sfb_block_n == 1, args->sfb,
+                     args->sfb_row_stride, args->sfb_k_stride, row_b, block);
         total = fmaf(sfa * sfb, dot(a + block * 128, b + block * 128), total);
     }
     if (args->c_mode == DG_SM90_C_READ)

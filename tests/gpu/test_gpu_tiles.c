@@ -25,7 +25,8 @@ static dg_status collect(void *user, const struct dg_sm90_kernel *kernel)
     return DG_OK;
 }
 
-// Two or three tiles and a tail in each direction, more blocks of k than the ring has slots.
+// Two or three tiles and a tail in each direction, more blocks of k than the ring has slots; of the panel kernel more
+// tiles, so that a CTA has some of two panels, and no more k than it takes.
 static struct dg_problem problem_for(const struct dg_sm90_kernel *kernel)
 {
     const struct dg_sm90_config *c = &kernel->config;
@@ -36,10 +37,14 @@ static struct dg_problem problem_for(const struct dg_sm90_kernel *kernel)
     p.n = (c->cluster_n + 1) * c->block_n + 21;
     p.k = c->split ? 128 * (c->num_stages + 3) * c->stage_blocks * c->split : 128 * c->num_stages;
     p.k += kernel->d_fp32 ? 0 : 40;
+    if (dg_sm90_has_panels(c)) {
+        p.m += 5 * c->block_m, p.n += c->block_n;
+        p.k -= 128;
+    }
     p.lda = p.ldb = (p.k + 15) / 16 * 16;
     p.ldd = (p.n + 7) / 8 * 8;
     p.d_type = kernel->d_fp32 ? DG_F32 : DG_BF16;
-    p.c_mode = kernel->d_fp32 ? DG_C_IN_PLACE : DG_C_SEPARATE;
+    p.c_mode = kernel->d_fp32 ? DG_C_IN_PLACE : dg_sm90_has_panels(c) ? DG_C_NONE : DG_C_SEPARATE;
     p.sf_type = kernel->sf_packed ? DG_UE8M0X4 : DG_F32;
     p.sfb_block_n = kernel->sfb_block_n;
     p.sfa_major = kernel->scales_tma ? DG_MN_MAJOR : DG_K_MAJOR;

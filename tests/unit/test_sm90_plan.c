@@ -344,12 +344,13 @@ static void test_listed_kernels_fit_the_hardware(void)
     for (int i = 0; i < num_kernels; i++) {
         const struct dg_sm90_kernel *kernel = &kernels[i];
         const struct dg_sm90_config *c = &kernel->config;
-        const int32_t halves = c->block_m / (64 * c->math_groups);
+        const int32_t rows = dg_sm90_has_panels(c) ? 64 : 64 * c->math_groups;
+        const int32_t halves = c->block_m / rows;
         char text[160];
         dg_sm90_kernel_text(kernel, text, sizeof text);
         CHECK(dg_sm90_smem_bytes(kernel) <= devices[0].smem_bytes, "%s: %d bytes of shared memory",
               text, dg_sm90_smem_bytes(kernel));
-        CHECK(c->block_m == 64 * c->math_groups * halves, "%s", text);
+        CHECK(c->block_m == rows * halves, "%s", text);
         CHECK(halves >= 1 && halves <= (c->split ? 1 : 2), "%s", text);
         CHECK(c->block_n % 8 == 0 && c->block_n <= 256 && c->num_stages >= 2, "%s", text);
         CHECK(c->math_groups >= 1 && c->math_groups <= 3 && c->d_buffers >= 1, "%s", text);

@@ -59,9 +59,10 @@ struct dg_sm90_grid dg_sm90_grid_of(const struct dg_sm90_config *c, const struct
         .band = 1,
     };
     const int64_t units = grid.units_m * grid.units_n;
+    const int32_t at_once = dg_sm90_has_panels(c) ? c->math_groups : 1; // tiles of a CTA
     grid.num_ctas = (c->split || units < clusters ? units : clusters) * cluster;
-    grid.waves = clusters ? CEIL_DIV(units, clusters) : INT64_MAX;
-    if (!c->split)
+    grid.waves = clusters ? CEIL_DIV(units, clusters * at_once) : INT64_MAX;
+    if (!c->split && !dg_sm90_has_panels(c))
         grid.band = best_band(grid.units_m, (double)(grid.num_ctas / cluster),
                               c->block_m * c->cluster_m, c->block_n * c->cluster_n);
     return grid;
@@ -143,6 +144,14 @@ static double both(double x, double y)
     return longer * pow(1 + pow(share, 8), 1 / 8.0);
 }
 
+// Rows of B's scales that lie behind one another are no multiple of 16 bytes apart where k is no multiple of 512, so that
+// warps fetch them: the shorter k, the more that costs.
+static double gap_in_scales(const struct dg_problem *p)
+{
+    const int64_t blocks = CEIL_DIV(p->k, 128);
+    return p->sfb_block_n == 128 && blocks < 8 && blocks % 4 ? 1.08 : 1;
+}
+
 static double tiled_us(const struct dg_sm90_config *c, const struct dg_problem *p,
                        const struct dg_device *device)
 {
@@ -160,6 +169,22 @@ static double tiled_us(const struct dg_sm90_config *c, const struct dg_problem *
     const double tile = r->tile_start + grid.tile_rows * c->block_n * element_bytes(p) / 32 +
                         dg_sm90_reading_clocks(c, p, grid.tile_rows, 1);
     const double us = r->start_us + (double)grid.waves * (blocks * block + tile) / r->ghz / 1e3;
+    return both(us, memory_us(c, p, device)) * gap_in_scales(p);
+}
+
+// Groups with tiles of their own do not wait for each other: what counts is how many tiles a CTA has.  All CTAs ask the
+// memory for their first panel of B at once.
+static double panel_us(const struct dg_sm90_config *c, const struct dg_problem *p,
+                       const struct dg_device *device)
+{
+    const struct dg_sm90_grid grid = dg_sm90_grid_of(c, p, device);
+    const double blocks = (double)CEIL_DIV(p->k, 128);
+    const double panels = fmin((double)grid.units_n, (double)grid.num_ctas);
+    const double first_us = panels * c->block_n * (double)p->k / (device->memory_gbs * 0.869) / 1e3;
+    const double tiles = (double)CEIL_DIV(grid.units_m * grid.units_n, grid.num_ctas) + 1;
+    const double waits = c->d_buffers > 1 ? 1 : 1.03; // for half a strip of D to leave
+    const double tile = waits * (740 * blocks + 1600) / c->math_groups;
+    const double us = 3.4 + first_us + tiles * tile / 1.532 / 1e3;
     return both(us, memory_us(c, p, device));
 }
 
@@ -183,5 +208,7 @@ static double split_us(const struct dg_sm90_config *c, const struct dg_problem *
 double dg_sm90_cost(const struct dg_sm90_config *config, const struct dg_problem *problem,
                     const struct dg_device *device)
 {
-    return config->split ? split_us(config, problem, device) : tiled_us(config, problem, device);
+    return config->split                ? split_us(config, problem, device)
+           : dg_sm90_has_panels(config) ? panel_us(config, problem, device)
+                                        : tiled_us(config, problem, device);
 }

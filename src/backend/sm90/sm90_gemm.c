@@ -148,6 +148,8 @@ static dg_status map_scales(struct dg_sm90_state *state, const struct dg_problem
     const int64_t rows_b = (p->n + 127) / 128;
     DG_TRY(make_map(state, "a.scales", args->sfa.data, type, p->m, scales->columns, scales->a_bytes,
                     (uint32_t)dg_sm90_tile_rows(&kernel->config, p->m), 1, plain, &maps->sfa));
+    if (dg_sm90_has_panels(&kernel->config)) // which reads B's by itself
+        return DG_OK;
     if (p->sfb_block_n == 1)
         return make_map(state, "b.scales", args->sfb.data, type, p->n, scales->columns,
                         scales->b_bytes, (uint32_t)kernel->config.block_n, 1, plain, &maps->sfb);
@@ -314,7 +316,8 @@ static dg_status plan_any_layout(const struct dg_sm90_state *state,
 
 // Strides of scales are no part of a problem: may TMA take them when they have no gaps or rows padded to
 // 16 bytes, and may it not?
-static void expect_scales(const struct dg_problem *p, int *by_tma, int *any_layout)
+static void expect_scales(const struct dg_problem *p, const struct dg_sm90_config *c, int *by_tma,
+                          int *any_layout)
 {
     const int64_t blocks = (p->k + 127) / 128,
                   rows_b = (p->n + p->sfb_block_n - 1) / p->sfb_block_n;
@@ -322,7 +325,9 @@ static void expect_scales(const struct dg_problem *p, int *by_tma, int *any_layo
     const int a_may = p->m == 1 || words == 1 || p->sfa_major == DG_MN_MAJOR;
     const int a_does = words == 1 || (p->m > 1 && p->sfa_major == DG_MN_MAJOR && p->m % 4 == 0);
     int b_may, b_does;
-    if (p->sfb_block_n == 1) {
+    if (dg_sm90_has_panels(c)) {
+        b_may = b_does = 1;
+    } else if (p->sfb_block_n == 1) {
         b_may = p->n == 1 || words == 1 || p->sfb_major == DG_MN_MAJOR;
         b_does = words == 1 || (p->n > 1 && p->sfb_major == DG_MN_MAJOR && p->n % 4 == 0);
     } else {
@@ -343,7 +348,7 @@ static dg_status prepare_gemm(struct dg_sm90_state *state, const struct dg_probl
     const int hopes_for_tma = kernel.scales_tma;
     if (plan->sm90.split)
         return get_kernel(state, &kernel, &found);
-    expect_scales(problem, &by_tma, &any_layout);
+    expect_scales(problem, &plan->sm90, &by_tma, &any_layout);
     kernel.scales_tma = 1;
     if (by_tma || plan->copies_scales)
         DG_TRY(get_kernel(state, &kernel, &found));
@@ -451,7 +456,8 @@ static dg_status build_launch(struct dg_sm90_state *state, const struct dg_probl
     struct scale_maps scales = describe_scales(p, given);
     struct dg_jit_kernel found;
     struct dg_sm90_kernel kernel = dg_sm90_kernel_of(p, plan);
-    const int fits = sfa_fits_tma(p, given, &scales) && sfb_fits_tma(p, given, &scales);
+    const int fits = sfa_fits_tma(p, given, &scales) &&
+                     (dg_sm90_has_panels(c) || sfb_fits_tma(p, given, &scales));
     const int copies = !c->split && !fits && has_room_for_scales(plan, given);
 
     DG_TRY(check_alignment("a.values", &args.a, plan->repack_a));

@@ -26,6 +26,18 @@ int32_t dg_sm90_sfb_rows(const struct dg_sm90_kernel *kernel)
     return (128 - step + n - 1) / 128 + 1;
 }
 
+int dg_sm90_has_panels(const struct dg_sm90_config *c)
+{
+    return c->block_m < 64 * c->math_groups;
+}
+
+static int32_t panel_smem_bytes(const struct dg_sm90_config *c)
+{
+    const int32_t a_slots = 3 * c->math_groups;
+    return a_slots * (c->block_m * (128 + 4) + 16) + c->num_stages * (c->block_n * 128 + 8 + 16) +
+           c->math_groups * 4 * c->d_buffers * 2048;
+}
+
 static int32_t split_smem_bytes(const struct dg_sm90_kernel *kernel)
 {
     const struct dg_sm90_config *c = &kernel->config;
@@ -43,6 +55,8 @@ int32_t dg_sm90_smem_bytes(const struct dg_sm90_kernel *kernel)
     const struct dg_sm90_config *c = &kernel->config;
     if (c->split)
         return split_smem_bytes(kernel);
+    if (dg_sm90_has_panels(c))
+        return panel_smem_bytes(c);
     const int32_t sfb = kernel->sfb_block_n == 1 ? c->block_n * 4 : dg_sm90_sfb_rows(kernel) * 16;
     const int32_t slot =
         (c->block_m + c->block_n) * 128 + c->block_m * 4 + (sfb + 127) / 128 * 128 + 16;
@@ -56,8 +70,9 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
     const struct dg_sm90_kernel *kernel = user;
     const struct dg_sm90_config *c = &kernel->config;
     // Accumulators and products of a wide tile exceed 192 registers.  setmaxnreg only moves registers between
-    // the groups: 2 * 232 + 40 = 2 * 240 + 24 = 3 * 168, what the launch gave; asking for more waits for ever.
-    const int is_wide = c->block_n > 192;
+    // the groups: 2 * 232 + 40 = 2 * 240 + 24 = 3 * 168 and 3 * 160 + 32 = 4 * 128, what the launch gave; asking for
+    // more waits for ever.
+    const int is_wide = c->block_n > 192, has_panels = dg_sm90_has_panels(c);
     const struct {
         const char *name;
         int64_t value;
@@ -76,11 +91,17 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
         {"DG_ALL_LANES", dg_jit_options()->all_lanes},
         {"DG_SPLIT", c->split},
         {"DG_STAGE_BLOCKS", c->stage_blocks},
-        {"DG_MATH_REGISTERS", is_wide ? 240 : 232},
-        {"DG_LOAD_REGISTERS", is_wide ? 24 : 40},
+        {"DG_MATH_REGISTERS", has_panels ? 160
+                              : is_wide  ? 240
+                                         : 232},
+        {"DG_LOAD_REGISTERS", has_panels ? 32
+                              : is_wide  ? 24
+                                         : 40},
     };
     request->name = kernel->sfb_block_n == 1 ? "sm90_fp8_gemm_1d1d" : "sm90_fp8_gemm_1d2d";
-    request->file = c->split ? "sm90_fp8_gemm_split.cu" : "sm90_fp8_gemm.cu";
+    request->file = c->split     ? "sm90_fp8_gemm_split.cu"
+                    : has_panels ? "sm90_fp8_gemm_panel.cu"
+                                 : "sm90_fp8_gemm.cu";
     request->arch = 90;
     request->smem_bytes = dg_sm90_smem_bytes(kernel);
     for (size_t i = 0; i < sizeof defines / sizeof *defines; i++)

@@ -20,6 +20,9 @@ struct dg_sm90_kernel {
 int32_t dg_sm90_d_columns(const struct dg_sm90_kernel *kernel);
 // 128-column blocks of B's scales that a tile can touch (SFB_COUNT of the 1D2D kernel).
 int32_t dg_sm90_sfb_rows(const struct dg_sm90_kernel *kernel);
+// Has each math group tiles of its own?  The panel kernel, sm90_fp8_gemm_panel.cu, for k of at most num_stages blocks
+// and no C.
+int dg_sm90_has_panels(const struct dg_sm90_config *config);
 // Dynamic shared memory of a CTA.
 int32_t dg_sm90_smem_bytes(const struct dg_sm90_kernel *kernel);
 

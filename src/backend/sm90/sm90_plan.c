@@ -29,7 +29,7 @@ static const struct dg_sm90_config tiles_1d2d[] = {
     {64, 48, 6, 1, 1, 1, 1, 1, 2},   {64, 48, 6, 1, 1, 1, 1, 2, 2},
     {64, 32, 8, 1, 1, 1, 1, 1, 2},   {64, 32, 8, 1, 1, 1, 1, 2, 2},
     {64, 32, 8, 1, 1, 1, 1, 3, 2},   {64, 32, 8, 1, 1, 1, 1, 5, 2},
-    {128, 192, 4, 2, 1, 1, 3, 0, 0}, // short k: a whole tile of D on its way
+    {64, 128, 6, 3, 1, 1, 2, 0, 0},  {64, 128, 8, 3, 1, 1, 1, 0, 0}, // panels, for short k
 };
 static const struct dg_sm90_config tiles_1d1d[] = {
     {256, 96, 4, 2, 1, 1, 2, 0, 0},  {128, 176, 4, 2, 1, 1, 4, 0, 0},
@@ -76,7 +76,7 @@ static int exists(const struct dg_sm90_kernel *kernel)
     if (kernel->scales_tma ? c->split : c->block_n > 192)
         return 0;
     const int is_usual = !kernel->sf_packed && !kernel->d_fp32 && (kernel->scales_tma || c->split);
-    return kernel->sfb_block_n == 1 || is_usual || is_of_all(c);
+    return kernel->sfb_block_n == 1 || is_usual || (is_of_all(c) && !dg_sm90_has_panels(c));
 }
 
 static int scales_by_tma(const struct dg_problem *p)
@@ -163,6 +163,9 @@ static int is_usable(const struct dg_sm90_config *tile, const struct dg_problem 
     if (tile->split)
         return dg_sm90_grid_of(tile, problem, device).waves == 1 &&
                (!problem->invariant || tile->split == 1);
+    if (dg_sm90_has_panels(tile) &&
+        (CEIL_DIV(problem->k, 128) > tile->num_stages || problem->c_mode != DG_C_NONE))
+        return 0;
     return tile->cluster_m * tile->cluster_n <= device->num_sms;
 }
 
@@ -200,7 +203,8 @@ static dg_status plan_for(const struct dg_problem *problem, const struct dg_devi
             continue;
         is_measured = winner && tile->block_m == winner->block_m &&
                       tile->block_n == winner->block_n && tile->num_stages == winner->num_stages &&
-                      tile->cluster_n == winner->cluster_n && tile->split == winner->split;
+                      tile->cluster_n == winner->cluster_n && tile->split == winner->split &&
+                      dg_sm90_has_panels(tile) == winner->has_panels;
         const double us = dg_sm90_cost(tile, problem, device);
         if (us < least || is_measured)
             least = us, best = tile;

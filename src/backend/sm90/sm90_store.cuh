@@ -4,7 +4,7 @@
 // Each warp has DG_D_BUFFERS buffers of 2 KB in shared memory and waits for nobody: registers -> buffer
 // (stmatrix, in the TMA swizzle) -> D by a TMA store, or by ordinary stores where TMA cannot write D.
 // Needs DG_WARP_N, DG_D_FP32 and DG_D_BUFFERS.  DG_D_IN_TURNS 1: of more FP32 pieces than buffers, some leave while others
-// are written.
+// are written.  DG_MAY_HAVE_C 0: for kernels that no C is given to.
 #ifndef DG_SM90_STORE_CUH
 #define DG_SM90_STORE_CUH
 
@@ -12,6 +12,9 @@
 
 #ifndef DG_D_IN_TURNS
 #define DG_D_IN_TURNS 0
+#endif
+#ifndef DG_MAY_HAVE_C
+#define DG_MAY_HAVE_C 1
 #endif
 
 enum {
@@ -241,7 +244,7 @@ DG_DEVICE void store_set(const float *total, const struct dg_sm90_gemm_args *arg
 DG_DEVICE void store_strip(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
                            u32 buffers, int turn, int row, int column, int map_row, int first, int is_whole)
 {
-    if (args->c_mode == DG_SM90_C_READ)
+    if (DG_MAY_HAVE_C && args->c_mode == DG_SM90_C_READ)
         add_c(total, args, buffers, row, column);
 #pragma unroll
     for (int i = 0; i < D_BATCHES; i++) {

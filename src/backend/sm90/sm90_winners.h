@@ -11,6 +11,7 @@ struct dg_sm90_winner {
     int32_t sfb_block_n;
     int32_t n, k, first_m, last_m;
     int32_t block_m, block_n, num_stages, cluster_n, split; // as in struct dg_sm90_config
+    int32_t has_panels;                                     // dg_sm90_has_panels
 };
 
 // NULL when nothing was measured for this problem on this kind of device.
