@@ -150,9 +150,10 @@ static bool try_panels(struct lane *lane, int64_t index)
         return lane_fail(lane, "no panel kernel");
     struct task task = {*kernel, problem_for(kernel), random_range(&draws, 1, device.num_sms)};
     struct dg_problem *p = &task.problem;
-    p->m = random_range(&draws, 1, index % 4 ? 700 : 5000);
+    // One row or one k-block of scales counts as K-major, which these kernels do not take.
+    p->m = random_range(&draws, 2, index % 4 ? 700 : 5000);
     p->n = random_range(&draws, 1, index % 4 == 1 ? 5000 : 700);
-    p->k = random_range(&draws, 1, kernel->config.num_stages * 128);
+    p->k = random_range(&draws, 129, kernel->config.num_stages * 128);
     p->lda = p->ldb = (p->k + 15) / 16 * 16 + 16 * random_range(&draws, 0, 2);
     p->ldd = p->n + random_range(&draws, 0, 9);
     return try_task(lane, &task, (uint64_t)index + 1);
