@@ -11,11 +11,16 @@
 //     group 1     tile 1 multiply ---------- store ----  tile 4 multiply ----------
 //     group 2        tile 2 multiply ---------- store ----  tile 5 multiply ----------
 //
-// CTAs take equal runs of tiles, which are numbered down the panels: most read one or two panels, and all read A at
-// about the same time, from the L2 cache.  1D2D only, with FP32 scales, those of A as TMA takes them; k at most DG_NUM_STAGES * 128.
-// Parameters: those of sm90_fp8_gemm.cu, with DG_BLOCK_M 64, no clusters, and DG_NUM_STAGES the slots of B.
-#if DG_BLOCK_M != 64 || DG_BLOCK_N > 128 || DG_SFB_BLOCK_N != 128 || DG_SF_PACKED || !DG_SCALES_TMA
-#error "64 rows, columns with one scale of B for a k-block, and FP32 scales, A's by TMA"
+// CTAs take equal runs of tiles, which are numbered down the panels, so each reads few panels, and A comes from the L2
+// cache.  1D2D only, without C, with FP32 scales, those of A as TMA takes them; k at most DG_NUM_STAGES * 128.
+// docs/decisions/0025-panels-for-short-k.md has what it is worth and what was tried.
+//
+// Parameters: those of sm90_fp8_gemm.cu; DG_NUM_STAGES are the slots of B.
+#if DG_BLOCK_M != 64 || DG_MATH_GROUPS != 3 || DG_CLUSTER_M * DG_CLUSTER_N != 1
+#error "three math groups, each with 64 rows, and no cluster"
+#endif
+#if DG_BLOCK_N != 128 || DG_SFB_BLOCK_N != 128 || DG_SF_PACKED || !DG_SCALES_TMA
+#error "128 columns with one FP32 scale of B for a k-block, and A's scales by TMA"
 #endif
 
 #define DG_WARP_N DG_BLOCK_N // columns of a math warp
@@ -28,7 +33,8 @@ enum {
     BLOCK_K = 128,
     GROUPS = DG_MATH_GROUPS,
     THREADS = 128 * (GROUPS + 1),
-    A_SLOTS = 3, // of each group
+    SPEAKERS = DG_ALL_LANES ? 128 : 4, // of a math group
+    A_SLOTS = 3,                       // of each group
     B_SLOTS = DG_NUM_STAGES,
     // Shared memory: [A slots of each group][B slots][D buffers][A's scales][B's scales][barriers]
     A_BYTES = DG_BLOCK_M * BLOCK_K,
@@ -117,10 +123,9 @@ DG_DEVICE void load_b(const struct dg_sm90_gemm_args *args, const struct dg_sm90
         for (int block = 0; block < args->num_k_blocks; block++, next_slot(&slot, B_SLOTS)) {
             const u32 full = smem + B_FULL_AT + slot.index * 8;
             dg_mbarrier_wait(smem + B_EMPTY_AT + slot.index * 8, slot.parity ^ 1);
-            if (lane == block)
+            __syncwarp(); // a lane that is late would wait for a later filling
+            if (lane == block) {
                 dg_st_shared_word(smem + SFB_AT + slot.index * SFB_BYTES, scale);
-            __syncwarp();
-            if (lane == 0) {
                 dg_mbarrier_arrive_expect_tx(full, B_BYTES);
                 dg_tma_load_2d(smem + B_AT + slot.index * B_BYTES, &maps->b, full, block * BLOCK_K, n0);
             }
@@ -129,6 +134,12 @@ DG_DEVICE void load_b(const struct dg_sm90_gemm_args *args, const struct dg_sm90
 }
 
 // ---- math groups ----
+
+// One lane gives slots back; where racecheck looks on, each for itself.
+DG_DEVICE int speaks_for_warp(void)
+{
+    return DG_ALL_LANES || threadIdx.x % 32 == 0;
+}
 
 // Where a group is in the two rings.
 struct place {
@@ -193,7 +204,7 @@ DG_DEVICE void multiply(u32 smem, int group, struct place *at, u32 over_m, int n
             enter(smem, group, at, block + 1, &next);
         dg_wgmma_wait(part);
         __syncwarp(); // all lanes have read their scales
-        if (threadIdx.x % 32 == 0) {
+        if (speaks_for_warp()) {
             dg_mbarrier_arrive(a_empty);
             if (is_last)
                 dg_mbarrier_arrive(b_empty);
@@ -210,8 +221,8 @@ DG_DEVICE void skip_panel(u32 smem, struct slot *slot, int num_blocks)
 {
     for (int block = 0; block < num_blocks; block++, next_slot(slot, B_SLOTS)) {
         dg_mbarrier_wait(smem + B_FULL_AT + slot->index * 8, slot->parity);
-        __syncwarp(); // or a lane that is late would find the slot filled again
-        if (threadIdx.x % 32 == 0)
+        __syncwarp(); // as above
+        if (speaks_for_warp())
             dg_mbarrier_arrive(smem + B_EMPTY_AT + slot->index * 8);
     }
 }
@@ -252,11 +263,11 @@ DG_DEVICE void start_rings(const struct dg_sm90_maps *maps, u32 smem)
         dg_prefetch_tensormap(&maps->d);
         for (int i = 0; i < GROUPS * A_SLOTS; i++) {
             dg_mbarrier_init(smem + A_FULL_AT + i * 8, 1);
-            dg_mbarrier_init(smem + A_EMPTY_AT + i * 8, 4);
+            dg_mbarrier_init(smem + A_EMPTY_AT + i * 8, SPEAKERS);
         }
         for (int i = 0; i < B_SLOTS; i++) {
             dg_mbarrier_init(smem + B_FULL_AT + i * 8, 1);
-            dg_mbarrier_init(smem + B_EMPTY_AT + i * 8, 4 * GROUPS);
+            dg_mbarrier_init(smem + B_EMPTY_AT + i * 8, SPEAKERS * GROUPS);
         }
         dg_fence_mbarrier_init();
     }
