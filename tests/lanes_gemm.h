@@ -5,6 +5,9 @@
 #ifndef DG_TESTS_LANES_GEMM_H
 #define DG_TESTS_LANES_GEMM_H
 
+#ifndef DG_READS_C
+#define DG_READS_C 1
+#endif
 #define DG_CLUSTER_M 1
 #define DG_CLUSTER_N 1
 #define DG_ALL_LANES 0

@@ -305,6 +305,7 @@ EXPORT cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jit
     kernel->sfb_block_n = defined_as(code, "DG_SFB_BLOCK_N");
     kernel->sf_packed = defined_as(code, "DG_SF_PACKED");
     kernel->d_fp32 = defined_as(code, "DG_D_FP32");
+    kernel->reads_c = defined_as(code, "DG_READS_C");
     kernel->sfa_tma = kernel->sfb_tma = defined_as(code, "DG_SCALES_TMA");
     if (defined_as(code, "DG_BLOCK_M") < 64 * defined_as(code, "DG_MATH_GROUPS"))
         kernel->sfb_tma = 0; // the panel kernel

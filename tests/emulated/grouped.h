@@ -81,10 +81,10 @@ static void grouped_row(const struct grouped *g, const struct section *s, int ro
             total = fmaf(grouped_scale(g, s, 1, row, block) *
                              grouped_scale(g, s, 0, j / g->kernel->sfb_block_n, block),
                          grouped_block(g, s, row, j, block), total);
-        if (args->c_mode == DG_SM90_C_READ)
+        if (g->kernel->reads_c && args->c_mode == DG_SM90_C_READ)
             total +=
                 load_output(g->kernel, c, row * args->c_row_stride + j * args->c_column_stride);
-        if (args->c_mode == DG_SM90_C_REDUCE)
+        if (g->kernel->reads_c && args->c_mode == DG_SM90_C_REDUCE)
             total += load_output(g->kernel, d, at);
         store_output(g->kernel, d, at, total);
     }

@@ -18,6 +18,7 @@ struct kernel {
     char name[64];
     int sfb_block_n, sf_packed, d_fp32;
     int sfa_tma, sfb_tma; // scales come by TMA
+    int reads_c;
 };
 
 // Where element [y][x] of `bytes` is; NULL outside, where TMA reads zeros.
@@ -133,7 +134,7 @@ static float sum_element(const struct kernel *kernel, const struct dg_sm90_gemm_
                      args->sfb_row_stride, args->sfb_k_stride, row_b, block);
         total = fmaf(sfa * sfb, dot(a + block * 128, b + block * 128), total);
     }
-    if (args->c_mode == DG_SM90_C_READ)
+    if (kernel->reads_c && args->c_mode == DG_SM90_C_READ)
         total += load_output(kernel, args->c, i * args->c_row_stride + j * args->c_column_stride);
     return total;
 }

@@ -42,7 +42,7 @@ static struct dg_problem problem_for(const struct dg_sm90_kernel *kernel)
     memset(&p, 0, sizeof p);
     p.op = DG_OP_FP8_GEMM_NT;
     p.m = (c->cluster_m + 1) * c->block_m + 13;
-    p.n = (c->cluster_n + 1) * c->block_n + 21;
+    p.n = (c->cluster_n + 1) * c->block_n + (kernel->reads_c ? 21 : 20);
     p.k = c->split ? 128 * (c->num_stages + 3) * c->stage_blocks * c->split : 128 * c->num_stages;
     p.k += kernel->d_fp32 ? 0 : 40;
     if (dg_sm90_has_panels(c)) {
@@ -52,7 +52,7 @@ static struct dg_problem problem_for(const struct dg_sm90_kernel *kernel)
     p.lda = p.ldb = (p.k + 15) / 16 * 16;
     p.ldd = (p.n + 7) / 8 * 8;
     p.d_type = kernel->d_fp32 ? DG_F32 : DG_BF16;
-    p.c_mode = kernel->d_fp32 ? DG_C_IN_PLACE : dg_sm90_has_panels(c) ? DG_C_NONE : DG_C_SEPARATE;
+    p.c_mode = kernel->reads_c ? DG_C_SEPARATE : kernel->d_fp32 ? DG_C_IN_PLACE : DG_C_NONE;
     p.sf_type = kernel->sf_packed ? DG_UE8M0X4 : DG_F32;
     p.sfb_block_n = kernel->sfb_block_n;
     p.sfa_major = kernel->scales_tma ? DG_MN_MAJOR : DG_K_MAJOR;

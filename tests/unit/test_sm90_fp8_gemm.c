@@ -18,15 +18,15 @@
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #ifdef DG_SPLIT // one tile to a CTA
 #include "backend/sm90/sm90_fp8_gemm_split.cu"
-enum { IS_SPLIT = 1, HAS_PANELS = 0 };
+enum { IS_SPLIT = 1 };
 #elif DG_BLOCK_M < 64 * DG_MATH_GROUPS
 #include "backend/sm90/sm90_fp8_gemm_panel.cu"
 #define DG_STAGE_BLOCKS 1
-enum { IS_SPLIT = 0, HAS_PANELS = 1 };
+enum { IS_SPLIT = 0 };
 #else
 #include "backend/sm90/sm90_fp8_gemm.cu"
 #define DG_STAGE_BLOCKS 1
-enum { IS_SPLIT = 0, HAS_PANELS = 0 };
+enum { IS_SPLIT = 0 };
 #endif
 
 // ---- a problem --------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ static void draw_problem(uint64_t seed)
     args.d_row_stride = args.n + (args.d_tma ? draw(0, GAP / 8) * 8 : draw(0, GAP));
     args.c_row_stride = args.n + draw(0, GAP);
     args.c_column_stride = 1;
-    args.c_mode = HAS_PANELS || draw(0, 2) ? DG_SM90_C_NONE : DG_SM90_C_READ;
+    args.c_mode = !DG_READS_C || draw(0, 2) ? DG_SM90_C_NONE : DG_SM90_C_READ;
     if (is_staggered || (DG_D_FP32 && args.d_tma && draw(0, 1))) {
         args.c_mode = DG_SM90_C_REDUCE;
         args.c = d, args.c_row_stride = args.d_row_stride;

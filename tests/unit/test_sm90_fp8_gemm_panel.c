@@ -9,4 +9,5 @@
 #define DG_SF_PACKED 0
 #define DG_D_FP32 0
 #define DG_D_BUFFERS 2
+#define DG_READS_C 0
 #include "test_sm90_fp8_gemm.c"

@@ -48,6 +48,9 @@
 #ifndef DG_D_FP32
 #error "DG_D_FP32: 1 when D and C are FP32, 0 for BF16"
 #endif
+#ifndef DG_READS_C
+#error "DG_READS_C: 1 when math warps may have to read C, 0 when there is none or it is added to in memory"
+#endif
 #ifndef DG_D_BUFFERS
 #error "DG_D_BUFFERS: 2 KB buffers of a math warp on the way to D, 1 to 8"
 #endif

@@ -19,13 +19,12 @@
 #if DG_BLOCK_M != 64 || DG_MATH_GROUPS != 3 || DG_CLUSTER_M * DG_CLUSTER_N != 1
 #error "three math groups, each with 64 rows, and no cluster"
 #endif
-#if DG_BLOCK_N != 128 || DG_SFB_BLOCK_N != 128 || DG_SF_PACKED || !DG_SCALES_TMA
-#error "128 columns with one FP32 scale of B for a k-block, and A's scales by TMA"
+#if DG_BLOCK_N != 128 || DG_SFB_BLOCK_N != 128 || DG_SF_PACKED || !DG_SCALES_TMA || DG_READS_C
+#error "128 columns with one FP32 scale of B for a k-block, A's scales by TMA, no C"
 #endif
 
 #define DG_WARP_N DG_BLOCK_N // columns of a math warp
 #define DG_SCALE_WARPS 1     // none: no scales are copied
-#define DG_MAY_HAVE_C 0
 #include "sm90_scales.cuh"
 #include "sm90_store.cuh"
 

@@ -468,11 +468,12 @@ static dg_status build_launch(struct dg_sm90_state *state, const struct dg_probl
         DG_TRY(plan_any_layout(state, p, &chosen));
         kernel.config = chosen.sm90;
     }
-    DG_TRY(get_kernel(state, &kernel, &found));
     memset(launch, 0, sizeof *launch);
     if (copies)
         plan_copies(p, plan, &args, &scales, launch);
     fill_args(p, plan, &args, &launch->args);
+    kernel.reads_c = launch->args.c_mode == DG_SM90_C_READ;
+    DG_TRY(get_kernel(state, &kernel, &found));
     if (kernel.scales_tma)
         DG_TRY(map_scales(state, p, &kernel, &args, &scales, &launch->maps));
     if (launch->args.d_tma)

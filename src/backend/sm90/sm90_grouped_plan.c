@@ -49,9 +49,11 @@ dg_status dg_sm90_grouped_enumerate(dg_sm90_grouped_visit visit, void *user)
     for (int sfb = 128; sfb >= 1; sfb -= 127) {
         const struct tiles tiles = tiles_for(sfb);
         for (int i = 0; i < tiles.count; i++)
-            for (int variant = 0; variant < 8; variant++) {
-                const struct dg_sm90_grouped_kernel kernel = {
-                    {tiles.list[i], sfb, variant & 1, variant >> 1 & 1, variant >> 2}, 1};
+            for (int variant = 0; variant < 16; variant++) {
+                const struct dg_sm90_grouped_kernel kernel = {{tiles.list[i], sfb, variant & 1,
+                                                               variant >> 1 & 1, variant >> 2 & 1,
+                                                               variant >> 3},
+                                                              1};
                 DG_TRY(visit(user, &kernel));
             }
     }
@@ -339,7 +341,9 @@ dg_status dg_sm90_grouped_plan_each(const struct dg_problem *problem,
 struct dg_sm90_grouped_kernel dg_sm90_grouped_kernel_of(const struct dg_problem *problem,
                                                         const struct dg_plan *plan)
 {
-    return (struct dg_sm90_grouped_kernel){dg_sm90_kernel_of(problem, plan), 1};
+    struct dg_sm90_grouped_kernel kernel = {dg_sm90_kernel_of(problem, plan), 1};
+    kernel.tile.reads_c = problem->c_mode != DG_C_NONE; // if only at the edges of groups
+    return kernel;
 }
 
 void dg_sm90_grouped_explain(const struct dg_problem *problem, const struct dg_device *device,

@@ -87,6 +87,7 @@ dg_status dg_sm90_describe(void *user, struct dg_jit_request *request)
         {"DG_SFB_BLOCK_N", kernel->sfb_block_n},
         {"DG_SF_PACKED", kernel->sf_packed},
         {"DG_D_FP32", kernel->d_fp32},
+        {"DG_READS_C", kernel->reads_c},
         {"DG_SCALES_TMA", kernel->scales_tma},
         {"DG_ALL_LANES", dg_jit_options()->all_lanes},
         {"DG_SPLIT", c->split},
@@ -124,8 +125,9 @@ void dg_sm90_kernel_text(const struct dg_sm90_kernel *kernel, char *text, size_t
 {
     char config[96];
     dg_sm90_config_text(&kernel->config, config, sizeof config);
-    snprintf(text, capacity, "sm90_fp8_gemm_%s %s %s %s%s",
+    snprintf(text, capacity, "sm90_fp8_gemm_%s %s %s %s%s%s",
              kernel->sfb_block_n == 1 ? "1d1d" : "1d2d", config, kernel->d_fp32 ? "fp32" : "bf16",
              kernel->sf_packed ? "ue8m0" : "fp32-scales",
-             kernel->scales_tma || kernel->config.split ? "" : " any-layout");
+             kernel->scales_tma || kernel->config.split ? "" : " any-layout",
+             kernel->reads_c ? " with-c" : "");
 }

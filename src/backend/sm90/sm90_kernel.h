@@ -13,6 +13,7 @@ struct dg_sm90_kernel {
     int32_t sfb_block_n; // 128: the 1D2D kernel; 1: the 1D1D kernel
     int32_t sf_packed;   // 1: packed UE8M0 scales
     int32_t d_fp32;      // 1: D and C are FP32
+    int32_t reads_c;     // 1: math warps may have to read C; half of a kernel's text is about that
     int32_t scales_tma;  // 1: TMA fetches the scales; 0: any layout, as always in the split kernel
 };
 

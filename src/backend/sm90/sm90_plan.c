@@ -75,6 +75,8 @@ static int exists(const struct dg_sm90_kernel *kernel)
     const struct dg_sm90_config *c = &kernel->config;
     if (kernel->scales_tma ? c->split : c->block_n > 192)
         return 0;
+    if (dg_sm90_has_panels(c) && kernel->reads_c)
+        return 0;
     const int is_usual = !kernel->sf_packed && !kernel->d_fp32 && (kernel->scales_tma || c->split);
     return kernel->sfb_block_n == 1 || is_usual || (is_of_all(c) && !dg_sm90_has_panels(c));
 }
@@ -95,9 +97,10 @@ dg_status dg_sm90_enumerate(dg_sm90_visit visit, void *user)
     for (int sfb = 128; sfb >= 1; sfb -= 127) {
         const struct tiles tiles = tiles_for(sfb);
         for (int i = 0; i < tiles.count; i++)
-            for (int variant = 0; variant < 8; variant++) {
-                const struct dg_sm90_kernel kernel = {tiles.list[i], sfb, variant & 1,
-                                                      variant >> 1 & 1, variant >> 2};
+            for (int variant = 0; variant < 16; variant++) {
+                const struct dg_sm90_kernel kernel = {tiles.list[i],    sfb,
+                                                      variant & 1,      variant >> 1 & 1,
+                                                      variant >> 2 & 1, variant >> 3};
                 if (exists(&kernel))
                     DG_TRY(visit(user, &kernel));
             }
@@ -141,6 +144,13 @@ struct dg_sm90_scale_places dg_sm90_scale_places(const struct dg_problem *p, int
     return at;
 }
 
+// C is added to in memory if that is FP32, in place, and TMA can write it.
+static int reads_c(const struct dg_problem *p)
+{
+    return p->c_mode != DG_C_NONE &&
+           !(dg_sm90_adds_in_memory(p) && p->ldd * 4 % 16 == 0 && p->n * 4 % 16 == 0);
+}
+
 static struct dg_sm90_kernel kernel_with(const struct dg_problem *problem,
                                          const struct dg_sm90_config *tile, int by_tma)
 {
@@ -149,6 +159,7 @@ static struct dg_sm90_kernel kernel_with(const struct dg_problem *problem,
         .sfb_block_n = problem->sfb_block_n,
         .sf_packed = problem->sf_type == DG_UE8M0X4,
         .d_fp32 = problem->d_type == DG_F32,
+        .reads_c = reads_c(problem),
         .scales_tma = !tile->split && by_tma,
     };
     return kernel;
@@ -163,8 +174,7 @@ static int is_usable(const struct dg_sm90_config *tile, const struct dg_problem 
     if (tile->split)
         return dg_sm90_grid_of(tile, problem, device).waves == 1 &&
                (!problem->invariant || tile->split == 1);
-    if (dg_sm90_has_panels(tile) &&
-        (CEIL_DIV(problem->k, 128) > tile->num_stages || problem->c_mode != DG_C_NONE))
+    if (dg_sm90_has_panels(tile) && CEIL_DIV(problem->k, 128) > tile->num_stages)
         return 0;
     return tile->cluster_m * tile->cluster_n <= device->num_sms;
 }

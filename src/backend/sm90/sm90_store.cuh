@@ -3,8 +3,8 @@
 //
 // Each warp has DG_D_BUFFERS buffers of 2 KB in shared memory and waits for nobody: registers -> buffer
 // (stmatrix, in the TMA swizzle) -> D by a TMA store, or by ordinary stores where TMA cannot write D.
-// Needs DG_WARP_N, DG_D_FP32 and DG_D_BUFFERS.  DG_D_IN_TURNS 1: of more FP32 pieces than buffers, some leave while others
-// are written.  DG_MAY_HAVE_C 0: for kernels that no C is given to.
+// Needs DG_WARP_N, DG_D_FP32, DG_D_BUFFERS and DG_READS_C.  DG_D_IN_TURNS 1: of more FP32 pieces than buffers, some leave
+// while others are written.
 #ifndef DG_SM90_STORE_CUH
 #define DG_SM90_STORE_CUH
 
@@ -12,9 +12,6 @@
 
 #ifndef DG_D_IN_TURNS
 #define DG_D_IN_TURNS 0
-#endif
-#ifndef DG_MAY_HAVE_C
-#define DG_MAY_HAVE_C 1
 #endif
 
 enum {
@@ -121,8 +118,8 @@ DG_DEVICE void add_c(float *total, const struct dg_sm90_gemm_args *args, u32 buf
 // all SMs would push each other's rows out of the L2 cache before they are added to.
 DG_DEVICE int prefetches_c(const struct dg_sm90_gemm_args *args)
 {
-    return args->c_mode == DG_SM90_C_READ ||
-           (args->c_mode == DG_SM90_C_REDUCE && DG_BLOCK_M * DG_BLOCK_N * D_ELEMENT <= 32 * 1024);
+    return (DG_READS_C && args->c_mode == DG_SM90_C_READ) ||
+           (DG_D_FP32 && args->c_mode == DG_SM90_C_REDUCE && DG_BLOCK_M * DG_BLOCK_N * D_ELEMENT <= 32 * 1024);
 }
 
 // 16 rows of C, or those before row `end`, on their way to the L2 cache.
@@ -244,7 +241,7 @@ DG_DEVICE void store_set(const float *total, const struct dg_sm90_gemm_args *arg
 DG_DEVICE void store_strip(float *total, const struct dg_sm90_gemm_args *args, const struct dg_tensor_map *map,
                            u32 buffers, int turn, int row, int column, int map_row, int first, int is_whole)
 {
-    if (DG_MAY_HAVE_C && args->c_mode == DG_SM90_C_READ)
+    if (DG_READS_C && args->c_mode == DG_SM90_C_READ)
         add_c(total, args, buffers, row, column);
 #pragma unroll
     for (int i = 0; i < D_BATCHES; i++) {
