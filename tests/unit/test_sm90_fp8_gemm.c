@@ -19,12 +19,12 @@
 #ifdef DG_SPLIT // one tile to a CTA
 #include "backend/sm90/sm90_fp8_gemm_split.cu"
 enum { IS_SPLIT = 1 };
-#elif DG_BLOCK_M < 64 * DG_MATH_GROUPS
+#else
+#if DG_BLOCK_M < 64 * DG_MATH_GROUPS
 #include "backend/sm90/sm90_fp8_gemm_panel.cu"
-#define DG_STAGE_BLOCKS 1
-enum { IS_SPLIT = 0 };
 #else
 #include "backend/sm90/sm90_fp8_gemm.cu"
+#endif
 #define DG_STAGE_BLOCKS 1
 enum { IS_SPLIT = 0 };
 #endif

@@ -180,11 +180,12 @@ static double panel_us(const struct dg_sm90_config *c, const struct dg_problem *
     const struct dg_sm90_grid grid = dg_sm90_grid_of(c, p, device);
     const double blocks = (double)CEIL_DIV(p->k, 128);
     const double panels = fmin((double)grid.units_n, (double)grid.num_ctas);
-    const double first_us = panels * c->block_n * (double)p->k / (device->memory_gbs * 0.869) / 1e3;
+    const double first_us =
+        panels * c->block_n * (double)p->k / (device->memory_gbs * memory_share(c, p)) / 1e3;
     const double tiles = ceil((double)(grid.units_m * grid.units_n) / (double)grid.num_ctas) + 1;
     const double waits = c->d_buffers > 1 ? 1 : 1.03; // for half a strip of D to leave
     const double tile = waits * (740 * blocks + 1600) / c->math_groups;
-    const double us = 3.4 + first_us + tiles * tile / 1.532 / 1e3;
+    const double us = 3.4 + first_us + tiles * tile / tiled_1d2d.ghz / 1e3;
     return both(us, memory_us(c, p, device));
 }
 

@@ -152,7 +152,7 @@ DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
                          struct tile tile, struct work work, struct slot *slot)
 {
     const u32 share_m = cluster_rank() % DG_CLUSTER_M, share_n = cluster_rank() / DG_CLUSTER_M;
-    for (int block = begin_of(&work); block < end_of(args, &work); block++, next_slot(slot)) {
+    for (int block = begin_of(&work); block < end_of(args, &work); block++, next_slot(slot, DG_NUM_STAGES)) {
         const u32 full = smem + FULL_AT + slot->index * 8, empty = smem + EMPTY_AT + slot->index * 8;
         dg_mbarrier_wait(empty, slot->parity ^ 1);
         dg_mbarrier_arrive_expect_tx(full, args->tile_rows * (BLOCK_K + 4 * DG_SCALES_TMA) + B_BYTES + SFB_BYTES * DG_SCALES_TMA);
@@ -192,7 +192,7 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, u32 smem, struc
     const int row_b = DG_SFB_BLOCK_N == 1 ? tile.n0 : tile.n0 / 128;
     const u32 *sfb = (const u32 *)args->sfb + (row_b + thread) * args->sfb_row_stride + word * args->sfb_k_stride;
 #pragma unroll 1 // these warps have few registers
-    for (int block = begin_of(&work); block < end_of(args, &work); block++, next_slot(slot)) {
+    for (int block = begin_of(&work); block < end_of(args, &work); block++, next_slot(slot, DG_NUM_STAGES)) {
         const u32 full = smem + FULL_AT + slot->index * 8, empty = smem + EMPTY_AT + slot->index * 8;
         const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
         dg_mbarrier_wait(empty, slot->parity ^ 1);

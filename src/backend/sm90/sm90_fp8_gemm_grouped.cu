@@ -209,7 +209,7 @@ DG_DEVICE void load_tile(const struct dg_sm90_gemm_args *args, const struct dg_s
                          const struct tile *tile, int first, u32 tile_empty, struct slot *slot)
 {
     const int is_empty = tile->num_blocks <= 0;
-    for (int block = first; block < max(tile->num_blocks, 1); block++, next_slot(slot)) {
+    for (int block = first; block < max(tile->num_blocks, 1); block++, next_slot(slot, DG_NUM_STAGES)) {
         if (block == max(tile->num_blocks - LAST_BLOCKS, first))
             dg_mbarrier_arrive(tile_empty);
         dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
@@ -297,10 +297,10 @@ DG_DEVICE void load_scales(const struct dg_sm90_gemm_args *args, const struct dg
     if (tile->num_blocks <= 0) {
         dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
         dg_mbarrier_arrive(smem + FULL_AT + slot->index * 8);
-        next_slot(slot);
+        next_slot(slot, DG_NUM_STAGES);
     }
 #pragma unroll 1 // these warps have few registers
-    for (int block = 0; block < tile->num_blocks; block++, next_slot(slot)) {
+    for (int block = 0; block < tile->num_blocks; block++, next_slot(slot, DG_NUM_STAGES)) {
         const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
         dg_mbarrier_wait(smem + EMPTY_AT + slot->index * 8, slot->parity ^ 1);
         load_column(scales, 4, sfa, args->sfa_row_stride, DG_BLOCK_M, tile->rows, thread);
@@ -332,7 +332,7 @@ DG_DEVICE void run_scales(const struct dg_sm90_gemm_args *args, const struct dg_
 // The k-blocks of a tile in which the group has no rows.
 DG_DEVICE void skip_tile(u32 smem, struct slot *slot, int num_blocks)
 {
-    for (int block = 0; block < num_blocks; block++, next_slot(slot)) {
+    for (int block = 0; block < num_blocks; block++, next_slot(slot, DG_NUM_STAGES)) {
         dg_mbarrier_wait(smem + FULL_AT + slot->index * 8, slot->parity);
         release_slot(smem + EMPTY_AT + slot->index * 8);
     }
@@ -399,7 +399,7 @@ DG_DEVICE void run_math(const struct dg_sm90_gemm_args *args, const struct dg_sm
             multiply_live(smem, &slot, warp / 4, &tile, total);
         } else {
             release_slot(smem + EMPTY_AT + slot.index * 8);
-            next_slot(&slot);
+            next_slot(&slot, DG_NUM_STAGES);
             if (args->c_mode != DG_SM90_C_NONE)
                 total_of_nothing(total);
         }

@@ -25,6 +25,7 @@
 
 #define DG_WARP_N DG_BLOCK_N // columns of a math warp
 #define DG_SCALE_WARPS 1     // none: no scales are copied
+#include "sm90_ring.cuh"
 #include "sm90_scales.cuh"
 #include "sm90_store.cuh"
 
@@ -49,19 +50,6 @@ enum {
     B_FULL_AT = A_EMPTY_AT + GROUPS * A_SLOTS * 8,
     B_EMPTY_AT = B_FULL_AT + B_SLOTS * 8,
 };
-
-// Position in a ring; the parity flips each time round.
-struct slot {
-    u32 index, parity;
-};
-
-DG_DEVICE void next_slot(struct slot *slot, u32 count)
-{
-    if (++slot->index == count) {
-        slot->index = 0;
-        slot->parity ^= 1;
-    }
-}
 
 // ---- work ----
 

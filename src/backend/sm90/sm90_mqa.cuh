@@ -48,6 +48,7 @@
 
 #include "sm90_mqa_args.h"
 #include "sm90_mqa_ptx.cuh"
+#include "sm90_ring.cuh"
 
 enum {
     THREADS = 128 * (DG_MATH_GROUPS + 1),
@@ -68,19 +69,6 @@ enum {
 };
 
 // ---- rings ----
-
-// Position in a ring of `count` slots; the parity flips each time round.
-struct slot {
-    u32 index, parity;
-};
-
-DG_DEVICE void next_slot(struct slot *slot, u32 count)
-{
-    if (++slot->index == count) {
-        slot->index = 0;
-        slot->parity ^= 1;
-    }
-}
 
 // The barriers of both rings, full[], empty[], q_full[], q_empty[], and zeros for weights that no head has.
 // Weights and what is known of a unit are written and read by ordinary instructions, so every lane arrives at

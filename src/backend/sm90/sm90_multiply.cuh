@@ -17,6 +17,7 @@
 #ifndef DG_LANES_HAVE_SCALES
 #define DG_LANES_HAVE_SCALES 0 // see multiply_tile
 #endif
+#include "sm90_ring.cuh"
 #include "sm90_scales.cuh"
 #include "sm90_store.cuh"
 
@@ -61,23 +62,10 @@ DG_DEVICE int piece_row(int group, int half)
     return (half * DG_MATH_GROUPS + group) * 64;
 }
 
-// Position in the ring; the parity flips each time round.
-struct slot {
-    u32 index, parity;
-};
-
 // This CTA's place in its cluster.
 DG_DEVICE u32 cluster_rank(void)
 {
     return CLUSTER > 1 ? dg_cluster_ctarank() : 0;
-}
-
-DG_DEVICE void next_slot(struct slot *slot)
-{
-    if (++slot->index == DG_NUM_STAGES) {
-        slot->index = 0;
-        slot->parity ^= 1;
-    }
 }
 
 // ---- multiplying ----
@@ -240,7 +228,7 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, struct offsets offsets
             if (half == 0 && DG_SFB_BLOCK_N == 1)
                 read_scales_b(scales, block, 0, &now);
             if (half == halves - 1) {
-                next_slot(slot);
+                next_slot(slot, DG_NUM_STAGES);
                 if (OPERANDS_AHEAD) {
                     at = operands_in(smem, *slot, offsets);
                     dg_compute_here(&at.a);
@@ -278,7 +266,7 @@ DG_DEVICE int multiply_step(u32 smem, struct slot *slot, struct offsets offsets,
                             struct block *now, struct block *next, float *total)
 {
     const u32 empty = smem + EMPTY_AT + slot->index * 8;
-    next_slot(slot);
+    next_slot(slot, DG_NUM_STAGES);
     if (index + 1 == num_blocks) {
         dg_wgmma_wait(now->part);
         release_slot(empty);

@@ -72,7 +72,7 @@ DG_DEVICE void multiply_in_turn(u32 smem, struct slot *slot, u32 group, int over
         float part[ACC], factor[ACC];
         take_turn(group);
         start_products(part, at, 0, 1);
-        next_slot(slot);
+        next_slot(slot, DG_NUM_STAGES);
         at = operands_in(smem, *slot, offsets);
         dg_compute_here(&at.a);
         dg_compute_here(&at.b);
