@@ -50,6 +50,8 @@ $(BUILD)/libdeepgemm_python.so: python/deep_gemm/bridge.c include/deepgemm.h
 $(BUILD)/deepgemm: $(CLI_O) $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $^ $(LIBS)
 $(BUILD)/tests/cli/test_check: $(patsubst %,$(BUILD)/cli/%.o,grouped grouped_check recorded)
+$(BUILD)/tests/cli/test_out_of_memory: $(patsubst %,$(BUILD)/cli/%.o,check data gpu output grouped grouped_check recorded mqa mqa_check mqa_data)
+$(BUILD)/tests/cli/test_out_of_memory: override LIBS += $(foreach f,malloc calloc realloc strdup strndup posix_memalign,-Wl,--wrap=$f)
 $(BUILD)/tests/unit/test_sm90_small_kernels.o: override CFLAGS += -Wno-psabi # arguments aligned to 64 bytes
 $(TESTS) $(EXAMPLES) $(CHECKER): %: %.o $(BUILD)/libdeepgemm.a
 	$(CC) $(CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)

@@ -219,10 +219,11 @@ dg_status cli_check(const struct cli_data *data, dg_context *oracle, bool is_gpu
 
     struct subset subset = {0};
     dg_status status = subset_create(&subset, data, check->rows);
-    struct cli_operands operands;
-    cli_data_describe(&subset.problem, subset.base, &operands);
-    if (status == DG_OK)
+    if (status == DG_OK) {
+        struct cli_operands operands;
+        cli_data_describe(&subset.problem, subset.base, &operands);
         status = cli_call(oracle, &subset.problem, &operands, NULL, NULL);
+    }
     if (status == DG_OK)
         compare(data, &subset, check);
     subset_free(&subset);

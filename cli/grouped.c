@@ -82,27 +82,38 @@ static int64_t wanted_size(const struct dg_problem *p, int64_t group)
     }
 }
 
+// How far the groups before one reach: {0, 0} before the first.
+struct reach {
+    int64_t end, blocks;
+};
+
+static struct cli_group next_group(const struct dg_problem *p, int64_t g, struct reach *reach)
+{
+    const enum cli_kind kind = cli_kind(p);
+    const int64_t room = kind == CLI_K_GROUPED ? p->k : p->m;
+    struct cli_group group = {.first = kind == CLI_MASKED ? g * p->m
+                                                          : round_up(reach->end, p->alignment),
+                              .first_block = reach->blocks};
+    int64_t size = wanted_size(p, g);
+    if (kind == CLI_K_GROUPED)
+        size = (size + p->alignment / 2) / p->alignment * p->alignment;
+    const int64_t left = kind == CLI_MASKED ? p->m : room - group.first;
+    size = size > left ? left : size;
+    if (kind == CLI_K_GROUPED)
+        size = size / 32 * 32;
+    group.size = size < 0 ? 0 : size;
+    if (group.size > 0)
+        reach->end = group.first + group.size;
+    reach->blocks += divide_up(group.size, 128);
+    return group;
+}
+
 struct cli_group *cli_groups(const struct dg_problem *p)
 {
     struct cli_group *groups = calloc((size_t)p->groups, sizeof *groups);
-    const enum cli_kind kind = cli_kind(p);
-    const int64_t room = kind == CLI_K_GROUPED ? p->k : p->m;
-    int64_t end = 0, block = 0;
-    for (int64_t g = 0; groups && g < p->groups; g++) {
-        int64_t size = wanted_size(p, g);
-        if (kind == CLI_K_GROUPED)
-            size = (size + p->alignment / 2) / p->alignment * p->alignment;
-        groups[g].first = kind == CLI_MASKED ? g * p->m : round_up(end, p->alignment);
-        const int64_t left = kind == CLI_MASKED ? p->m : room - groups[g].first;
-        size = size > left ? left : size;
-        if (kind == CLI_K_GROUPED)
-            size = size / 32 * 32;
-        groups[g].size = size < 0 ? 0 : size;
-        groups[g].first_block = block;
-        if (groups[g].size > 0)
-            end = groups[g].first + groups[g].size;
-        block += divide_up(groups[g].size, 128);
-    }
+    struct reach reach = {0, 0};
+    for (int64_t g = 0; groups && g < p->groups; g++)
+        groups[g] = next_group(p, g, &reach);
     return groups;
 }
 
@@ -209,13 +220,11 @@ static int64_t scale_blocks(const struct dg_problem *p)
 {
     if (!is_k_grouped(p))
         return divide_up(p->k, 128);
-    struct cli_group *groups = cli_groups(p);
-    int64_t blocks = 0;
-    for (int64_t g = 0; groups && g < p->groups; g++)
-        blocks += divide_up(groups[g].size, 128);
-    free(groups);
+    struct reach reach = {0, 0};
+    for (int64_t g = 0; g < p->groups; g++)
+        next_group(p, g, &reach);
     const int64_t least = divide_up(p->k, 128); // groups may leave some of k unused
-    return blocks > least ? blocks : least;
+    return reach.blocks > least ? reach.blocks : least;
 }
 
 int64_t cli_output_rows(const struct dg_problem *p)
@@ -445,12 +454,11 @@ double cli_grouped_bytes(const struct dg_problem *p)
 double cli_grouped_us(const struct dg_problem *p, double bytes_per_us, double operations_per_us)
 {
     double sum = 0;
-    struct cli_group *groups = cli_groups(p);
-    for (int64_t g = 0; groups && g < p->groups; g++) {
+    struct reach reach = {0, 0};
+    for (int64_t g = 0; g < p->groups; g++) {
         double operations, bytes;
-        group_work(p, groups[g].size, &operations, &bytes);
+        group_work(p, next_group(p, g, &reach).size, &operations, &bytes);
         sum += fmax(bytes / bytes_per_us, operations / operations_per_us);
     }
-    free(groups);
     return sum;
 }

@@ -94,12 +94,14 @@ static bool ask(const char *path, struct dg_jit_compiler *compiler, struct dg_st
     const char *version = ran ? strstr(dg_strbuf_text(&answer), ", V") : NULL;
     const bool good =
         version && sscanf(version, ", V%d.%d.%d", &major, &minor, &patch) == 3 && major >= 12;
+    const bool was_read = !answer.failed;
     dg_strbuf_free(&answer);
     if (!good || strlen(path) >= sizeof compiler->where) {
         dg_strbuf_add(looked, "%s: %s; ", path,
-                      version ? "older than CUDA 12"
-                      : ran   ? "is no nvcc"
-                              : "cannot be run");
+                      !was_read ? "host memory ran out"
+                      : version ? "older than CUDA 12"
+                      : ran     ? "is no nvcc"
+                                : "cannot be run");
         return false;
     }
     *compiler = (struct dg_jit_compiler){.major = major, .flags = flags, .compile = compile};

@@ -84,19 +84,25 @@ static bool included_name(const char *line, size_t length, char *name, size_t ca
     return true;
 }
 
-// 1: new, noted; 0: seen before; -1: no room.
-static int note(struct expansion *expansion, const char *name)
+static dg_status no_memory(const char *name)
 {
+    return dg_fail(DG_OUT_OF_MEMORY, "kernel source %s: host memory ran out", name);
+}
+
+static dg_status note(struct expansion *expansion, const char *name, bool *is_new)
+{
+    *is_new = false;
     for (int i = 0; i < expansion->num_seen; i++)
         if (!strcmp(expansion->seen[i], name))
-            return 0;
+            return DG_OK;
     if (expansion->num_seen == MAX_FILES)
-        return -1;
+        return dg_fail(DG_INTERNAL, "kernel source %s: more than %d included files", name, MAX_FILES);
     char *copy = strdup(name);
     if (!copy)
-        return -1;
+        return no_memory(name);
     expansion->seen[expansion->num_seen++] = copy;
-    return 1;
+    *is_new = true;
+    return DG_OK;
 }
 
 static dg_status expand(struct expansion *expansion, const char *name, const char *text);
@@ -105,13 +111,12 @@ static dg_status expand(struct expansion *expansion, const char *name, const cha
 static dg_status expand_include(struct expansion *expansion, const char *name, bool *is_ours)
 {
     struct dg_strbuf text = {0};
-    dg_status status = DG_OK;
+    bool is_new = false;
     *is_ours = load(expansion->kernel_dir, name, &text);
-    const int is_new = *is_ours ? note(expansion, name) : 0;
-    if (is_new < 0 || text.failed)
-        status =
-            dg_fail(DG_INTERNAL, "kernel source %s: more than %d included files", name, MAX_FILES);
-    else if (is_new)
+    dg_status status = text.failed ? no_memory(name)
+                       : *is_ours  ? note(expansion, name, &is_new)
+                                   : DG_OK;
+    if (is_new)
         status = expand(expansion, name, dg_strbuf_text(&text));
     dg_strbuf_free(&text);
     return status;
@@ -141,20 +146,23 @@ dg_status dg_jit_source_add_text(const char *kernel_dir, const char *name, const
                                  struct dg_strbuf *text)
 {
     struct expansion expansion = {.kernel_dir = kernel_dir, .out = text};
-    note(&expansion, name);
-    dg_status status = expand(&expansion, name, source);
+    bool is_new;
+    dg_status status = note(&expansion, name, &is_new);
+    if (status == DG_OK)
+        status = expand(&expansion, name, source);
     for (int i = 0; i < expansion.num_seen; i++)
         free(expansion.seen[i]);
-    if (status == DG_OK && text->failed)
-        status = dg_fail(DG_OUT_OF_MEMORY, "kernel source %s: host memory ran out", name);
-    return status;
+    return status == DG_OK && text->failed ? no_memory(name) : status;
 }
 
 dg_status dg_jit_source_add(const char *kernel_dir, const char *name, struct dg_strbuf *text)
 {
     struct dg_strbuf source = {0};
     dg_status status;
-    if (load(kernel_dir, name, &source))
+    const bool is_found = load(kernel_dir, name, &source);
+    if (source.failed)
+        status = no_memory(name);
+    else if (is_found)
         status = dg_jit_source_add_text(kernel_dir, name, dg_strbuf_text(&source), text);
     else
         status = dg_fail(DG_INTERNAL, "kernel source %s: not in the library%s%s", name,

@@ -45,6 +45,12 @@ __attribute__((unused)) static const char *files_path(const char *name)
     return path;
 }
 
+// Removes a file or folder of the scratch directory with all that it holds.
+__attribute__((unused)) static void files_remove_below(const char *name)
+{
+    nftw(files_path(name), files_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 __attribute__((unused)) static const char *files_write(const char *name, const void *bytes,
                                                        size_t length)
 {
