@@ -96,7 +96,8 @@ static dg_status note(struct expansion *expansion, const char *name, bool *is_ne
         if (!strcmp(expansion->seen[i], name))
             return DG_OK;
     if (expansion->num_seen == MAX_FILES)
-        return dg_fail(DG_INTERNAL, "kernel source %s: more than %d included files", name, MAX_FILES);
+        return dg_fail(DG_INTERNAL, "kernel source %s: more than %d included files", name,
+                       MAX_FILES);
     char *copy = strdup(name);
     if (!copy)
         return no_memory(name);

@@ -76,7 +76,8 @@ static void check_action(action act, const char *text, long fewest)
             CHECK(status == DG_OK || status == DG_OUT_OF_MEMORY,
                   "%s: %s without allocation %ld%s: %s", text, dg_status_name(status), i,
                   also ? " and later ones" : "", dg_last_error());
-            CHECK(status == DG_OK || *dg_last_error(), "%s: no text without allocation %ld", text, i);
+            CHECK(status == DG_OK || *dg_last_error(), "%s: no text without allocation %ld", text,
+                  i);
             CHECK(!wrong, "%s: %s without allocation %ld%s", text, wrong, i,
                   also ? " and later ones" : "");
         }
@@ -278,13 +279,14 @@ static void test_checkpoints(void)
 
 int main(void)
 {
-    static const char nvcc[] = "#!/bin/sh\n"
-                               "case $1 in --version) echo 'Cuda, release 13.0, V13.0.0'; exit; esac\n"
-                               "while [ $# -gt 0 ]; do\n"
-                               "    case $1 in -o) shift; to=$1 ;; *.cu) from=$1 ;; esac\n"
-                               "    shift\n"
-                               "done\n"
-                               "cp \"$from\" \"$to\"\n";
+    static const char nvcc[] =
+        "#!/bin/sh\n"
+        "case $1 in --version) echo 'Cuda, release 13.0, V13.0.0'; exit; esac\n"
+        "while [ $# -gt 0 ]; do\n"
+        "    case $1 in -o) shift; to=$1 ;; *.cu) from=$1 ;; esac\n"
+        "    shift\n"
+        "done\n"
+        "cp \"$from\" \"$to\"\n";
     const char *path = files_write("nvcc", nvcc, sizeof nvcc - 1);
     chmod(path, 0700);
     setenv("DG_JIT_USE_NVRTC", "0", 1);
