@@ -19,7 +19,6 @@
 // multiplied, and of others' rows none is written: 16 rows of which only some are the group's leave a warp by
 // ordinary stores, not by TMA.
 #define DG_SCALE_WARPS 2       // beside the loader and the walker
-#define DG_LANES_HAVE_SCALES 1 // see sm90_multiply.cuh
 #include "sm90_multiply.cuh"
 #include "sm90_schedule.cuh"
 static_assert(CLUSTER == 1, "the CTAs of a cluster would have to find the same tiles");

@@ -472,7 +472,8 @@ static dg_status build_launch(struct dg_sm90_state *state, const struct dg_probl
     if (copies)
         plan_copies(p, plan, &args, &scales, launch);
     fill_args(p, plan, &args, &launch->args);
-    kernel.reads_c = launch->args.c_mode == DG_SM90_C_READ;
+    kernel.reads_c = launch->args.c_mode == DG_SM90_C_READ ||
+                     dg_sm90_keeps_c_code(&kernel.config, kernel.sfb_block_n);
     DG_TRY(get_kernel(state, &kernel, &found));
     if (kernel.scales_tma)
         DG_TRY(map_scales(state, p, &kernel, &args, &scales, &launch->maps));

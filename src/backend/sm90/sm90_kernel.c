@@ -31,6 +31,11 @@ int dg_sm90_has_panels(const struct dg_sm90_config *c)
     return c->block_m < 64 * c->math_groups;
 }
 
+int dg_sm90_keeps_c_code(const struct dg_sm90_config *c, int32_t sfb_block_n)
+{
+    return sfb_block_n == 1 ? c->block_m == 256 || c->block_n == 128 : c->block_n > 192;
+}
+
 static int32_t panel_smem_bytes(const struct dg_sm90_config *c)
 {
     const int32_t a_slots = 3 * c->math_groups;

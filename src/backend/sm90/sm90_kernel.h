@@ -13,7 +13,7 @@ struct dg_sm90_kernel {
     int32_t sfb_block_n; // 128: the 1D2D kernel; 1: the 1D1D kernel
     int32_t sf_packed;   // 1: packed UE8M0 scales
     int32_t d_fp32;      // 1: D and C are FP32
-    int32_t reads_c;     // 1: math warps may have to read C; half of a kernel's text is about that
+    int32_t reads_c;     // 1: math warps can read C; half of a kernel's text is about that
     int32_t scales_tma;  // 1: TMA fetches the scales; 0: any layout, as always in the split kernel
 };
 
@@ -24,6 +24,9 @@ int32_t dg_sm90_sfb_rows(const struct dg_sm90_kernel *kernel);
 // Has each math group tiles of its own?  The panel kernel, sm90_fp8_gemm_panel.cu, for k of at most num_stages blocks
 // and no C.
 int dg_sm90_has_panels(const struct dg_sm90_config *config);
+// Does a tile always have the code that reads C, used or not?  With it ptxas makes a k loop that is 2 to 11 % faster:
+// docs/decisions/0027-what-a-loop-copies.md.
+int dg_sm90_keeps_c_code(const struct dg_sm90_config *config, int32_t sfb_block_n);
 // Dynamic shared memory of a CTA.
 int32_t dg_sm90_smem_bytes(const struct dg_sm90_kernel *kernel);
 

@@ -14,9 +14,6 @@
 #ifndef DG_SCALE_WARPS
 #define DG_SCALE_WARPS 3
 #endif
-#ifndef DG_LANES_HAVE_SCALES
-#define DG_LANES_HAVE_SCALES 0 // see multiply_tile
-#endif
 #include "sm90_ring.cuh"
 #include "sm90_scales.cuh"
 #include "sm90_store.cuh"
@@ -211,14 +208,16 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, struct offsets offsets
 {
     // All lanes read the same scales of B.  Where ptxas knows, it may move them to uniform registers, for which a warp
     // waits before it waits for its products.
-    const u32 zero = DG_LANES_HAVE_SCALES && HALVES == 2 ? dg_lane_zero() : 0;
+    const u32 zero = HALVES == 2 ? dg_lane_zero() : 0;
     struct scales now, next;
     enter_slot(smem, *slot, 0, shift, halves, zero, &now);
     struct operands at = operands_in(smem, *slot, offsets);
 #pragma unroll 1
     for (int block = 0; block < num_blocks; block++, now = next) {
-        const u32 empty = smem + EMPTY_AT + slot->index * 8;
+        u32 empty = smem + EMPTY_AT + slot->index * 8;
         const u32 scales = smem + SCALE_AT + slot->index * SCALE_BYTES;
+        if (DG_SFB_BLOCK_N == 128)
+            dg_compute_here(&empty); // not while it promotes
         if (!OPERANDS_AHEAD)
             at = operands_in(smem, *slot, offsets);
 #pragma unroll
@@ -228,6 +227,7 @@ DG_DEVICE void multiply_tile(u32 smem, struct slot *slot, struct offsets offsets
             if (half == 0 && DG_SFB_BLOCK_N == 1)
                 read_scales_b(scales, block, 0, &now);
             if (half == halves - 1) {
+                next = now; // or ptxas gives both registers of their own, and copies them while nothing multiplies
                 next_slot(slot, DG_NUM_STAGES);
                 if (OPERANDS_AHEAD) {
                     at = operands_in(smem, *slot, offsets);

@@ -75,7 +75,7 @@ static int exists(const struct dg_sm90_kernel *kernel)
     const struct dg_sm90_config *c = &kernel->config;
     if (kernel->scales_tma ? c->split : c->block_n > 192)
         return 0;
-    if (dg_sm90_has_panels(c) && kernel->reads_c)
+    if (kernel->reads_c ? dg_sm90_has_panels(c) : dg_sm90_keeps_c_code(c, kernel->sfb_block_n))
         return 0;
     const int is_usual = !kernel->sf_packed && !kernel->d_fp32 && (kernel->scales_tma || c->split);
     return kernel->sfb_block_n == 1 || is_usual || (is_of_all(c) && !dg_sm90_has_panels(c));
@@ -159,7 +159,7 @@ static struct dg_sm90_kernel kernel_with(const struct dg_problem *problem,
         .sfb_block_n = problem->sfb_block_n,
         .sf_packed = problem->sf_type == DG_UE8M0X4,
         .d_fp32 = problem->d_type == DG_F32,
-        .reads_c = reads_c(problem),
+        .reads_c = reads_c(problem) || dg_sm90_keeps_c_code(tile, problem->sfb_block_n),
         .scales_tma = !tile->split && by_tma,
     };
     return kernel;
